@@ -1,0 +1,31 @@
+# Two commands matter: `make farm` runs a whole demo farm, `make test` runs every test.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: farm test lint types docs clean
+
+farm: $(INSTALLED)
+	@exec $(BIN)/twistd --nodaemon --pidfile= --logger rvpfarm.observe.logs.quiet rvp-farm $(FARM)
+
+test: $(INSTALLED)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+
+types: $(INSTALLED)
+	$(BIN)/mypy
+
+docs: $(INSTALLED)
+	$(BIN)/pydoctor
+
+# An editable install: twistd finds the plugins of this checkout.
+$(INSTALLED): setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

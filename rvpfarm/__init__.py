@@ -1,0 +1,1 @@
+"""Presence and instant messaging over RVP, as a farm of routers and homes."""

@@ -1,0 +1,1 @@
+"""What administrators do: handlers and the C{rvpfarm} command over them."""

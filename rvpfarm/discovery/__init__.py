@@ -1,0 +1,1 @@
+"""How domains find each other."""

@@ -1,0 +1,1 @@
+"""RVP on paper: bytes to values and back."""

@@ -1,0 +1,1 @@
+"""Keeps nothing: any router can answer any call."""

@@ -1,0 +1,1 @@
+"""Options in, service tree out: the only place that picks implementations."""

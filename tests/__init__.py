@@ -1,0 +1,1 @@
+"""Tests: each mirrors a module of rvpfarm."""
