@@ -175,6 +175,8 @@ POLICIES: Mapping[str, str] = {
     "digest-verifiers": "allowed",
     # does a router refer callers who can follow (302): "auto" (known to follow and inside), "always", "never"
     "referral": "auto",
+    # may other organisations' principals come here, and are they notified: "closed" or "open"
+    "federation": "closed",
     # the default list of a node nobody has changed: "open" (protocol notes 3.7)
     "default-acl": "open",
 }

@@ -1,0 +1,73 @@
+"""The administrator's command: C{rvpfarm NOUN VERB}."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from rvpfarm.admin import handlers
+from rvpfarm.admin.farm_verbs import audit, domain, home, network, policy, router
+from rvpfarm.admin.user_verbs import user
+from rvpfarm.admin.verbs import Farm, Noun, pass_farm
+
+
+@click.group(cls=Noun, name="rvpfarm", context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--directory",
+    envvar="RVPFARM_DIRECTORY",
+    show_envvar=True,
+    metavar="URL",
+    help="The shared directory: sqlite:///PATH (one machine) or postgresql://HOST/DATABASE.",
+)
+@click.option(
+    "--key-file",
+    envvar="RVPFARM_KEY_FILE",
+    show_envvar=True,
+    metavar="PATH",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The farm key, which seals what passwords are checked by.  [default: farm.key beside SQLite's file]",
+)
+@click.version_option(package_name="rvpfarm", prog_name="rvpfarm")
+@click.pass_context
+def rvpfarm(context: click.Context, directory: str | None, key_file: Path | None) -> None:
+    """Administer a farm of RVP presence and messaging servers.
+
+    Exit status: 0 done, 1 refused or failed (one sentence on standard error says why), 2 wrong usage.
+    """
+    context.obj = Farm(directory, key_file)
+    context.call_on_close(context.obj.close)
+
+
+@rvpfarm.command()
+@pass_farm
+def init(farm: Farm) -> None:
+    """Make the directory and the farm key, or bring an older directory up to date.
+
+    Running it again does no harm.
+    """
+    key_file = farm.key_file
+    if key_file is None:
+        raise click.UsageError("where is the farm key to be? Give --key-file before the noun.")
+    store, new_key = handlers.prepare(farm.url, key_file)
+    try:
+        done = handlers.init(store)
+    finally:
+        store.close()
+    if new_key:
+        click.echo(f"Made the farm key {key_file}; every machine of the farm needs a copy, and nobody else.")
+    if done.before is None:
+        click.echo(f"Made the directory {store.where} (schema {done.revision}).")
+    elif done.before != done.revision:
+        click.echo(f"Brought the directory {store.where} from schema {done.before} to {done.revision}.")
+    else:
+        click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
+
+
+for noun in (domain, home, router, user, policy, network, audit):
+    rvpfarm.add_command(noun)
+
+
+def main() -> None:
+    """The console script."""
+    rvpfarm(prog_name="rvpfarm")

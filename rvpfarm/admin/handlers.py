@@ -1,0 +1,407 @@
+"""What administrators do to the directory: plain functions over a L{Store}, without a command line.
+
+Each either does the whole of what it says, in one transaction with its audit row, or raises L{Refused}
+with a sentence and changes nothing.  C{actor} is who is recorded; left out, it is the OS user.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from rvpfarm.admin.actors import default_actor
+from rvpfarm.admin.checks import (
+    Naming,
+    Refused,
+    check_address,
+    check_host,
+    check_netbios,
+    check_port,
+    check_server_name,
+    check_text,
+    derive,
+    domain_named,
+    enumerate_names,
+    im_address,
+    parse_range,
+    serving,
+)
+from rvpfarm.admin.users import (
+    Plan,
+    UserView,
+    disable_user,
+    enable_user,
+    find_user,
+    generate_password,
+    list_users,
+    plan_user,
+    set_password,
+    show_user,
+)
+from rvpfarm.auth.keys import FarmKey
+from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Network, Router
+from rvpfarm.directory.reading import AuditRow
+from rvpfarm.directory.schema import known_revisions
+from rvpfarm.directory.store import Store
+
+__all__ = [
+    "Initialised",
+    "Naming",
+    "Plan",
+    "Refused",
+    "UserView",
+    "add_domain",
+    "add_network",
+    "check_audit",
+    "create_home",
+    "create_router",
+    "derive",
+    "disable_user",
+    "enable_user",
+    "farm_of",
+    "find_user",
+    "generate_password",
+    "im_address",
+    "init",
+    "list_audit",
+    "list_users",
+    "open_store",
+    "plan_user",
+    "prepare",
+    "remove_network",
+    "set_password",
+    "set_policy",
+    "show_user",
+]
+
+#: The values each policy may have; of those in L{MANY} several at once, in order.
+CHOICES: Mapping[str, tuple[str, ...]] = {
+    "authentication": ("required", "off"),
+    "schemes": ("digest-md5", "digest-sha-256"),
+    "digest-verifiers": ("allowed", "forbidden"),
+    "referral": ("auto", "always", "never"),
+    "federation": ("closed", "open"),
+    "default-acl": ("open",),
+}
+
+#: What a range of addresses may count as.
+NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
+
+#: The policies that are a list.
+MANY = frozenset({"schemes"})
+
+
+@dataclass(frozen=True, slots=True)
+class Initialised:
+    """What L{init} did.
+
+    @ivar before: the revision of the tables before; C{None} when there were none.
+    @ivar revision: the revision they have now.
+    """
+
+    before: str | None
+    revision: str
+
+
+def prepare(url: str, key_file: Path) -> tuple[Store, bool]:
+    """The store to L{init}, with its farm key; a missing key is made if nothing was ever sealed with one.
+
+    @return: the store, and whether the key is new.
+    @raise Refused: the key is missing and cannot be made anew, or cannot be read.
+    """
+    if key_file.exists():
+        return Store(url, _load_key(key_file)), False
+    bare = Store(url)
+    try:
+        if bare.is_bound():
+            raise Refused(
+                f"the farm key {key_file} is missing, and the directory holds secrets sealed with it; "
+                "restore it, or give --key-file where it is"
+            )
+    finally:
+        bare.close()
+    try:
+        key = FarmKey.create(key_file)
+    except FileExistsError:
+        # another process is making the same farm
+        return Store(url, _load_key(key_file)), False
+    except OSError as problem:
+        raise Refused(
+            f"cannot make the farm key {key_file}: {problem.strerror}; give --key-file another path"
+        ) from problem
+    return Store(url, key), True
+
+
+def open_store(url: str, key_file: Path | None) -> Store:
+    """The store of a directory that exists; without its key file, secrets are neither read nor made.
+
+    @raise Refused: the key cannot be read.
+    """
+    if key_file is None or not key_file.exists():
+        return Store(url)
+    return Store(url, _load_key(key_file))
+
+
+def init(store: Store, *, actor: str | None = None) -> Initialised:
+    """Make the directory, or bring it to the revision that this program needs; again does no harm."""
+    before = store.upgrade()
+    with store.change(actor or default_actor(), "init", "directory") as writing:
+        writing.bind_key()
+    return Initialised(before, known_revisions()[0])
+
+
+def add_domain(
+    store: Store,
+    name: str,
+    mail_domains: Iterable[str] = (),
+    aliases: Iterable[str] = (),
+    netbios: str = "",
+    *,
+    actor: str | None = None,
+) -> Domain:
+    """A new IM domain.
+
+    @param mail_domains: the mail domains it serves, the primary one first.
+    @param aliases: further host names that mean it.
+    @param netbios: what stands before the backslash when old clients log in.
+    @raise Refused: a name is none, or taken.
+    """
+    domain = Domain(
+        check_host(name, "an IM domain is a DNS name such as im.example.com"),
+        _unique(check_host(one, "give --mail-domain one such as example.com") for one in mail_domains),
+        _unique(check_host(one, "give --alias a host name such as im", single=True) for one in aliases),
+        check_netbios(netbios),
+    )
+    if domain.name in domain.aliases:
+        raise Refused(f'"{domain.name}" cannot be an alias of itself; leave that --alias out')
+    with store.change(actor or default_actor(), "domain add", domain.name) as writing:
+        farm = writing.farm()
+        for one in _unique((domain.name, *domain.mail_domains, *domain.aliases)):
+            other = serving(one, farm.domains)
+            if other is not None and other.name == domain.name:
+                raise Refused(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
+            if other is not None:
+                raise Refused(f'"{one}" belongs to the IM domain {other.name} already; give another name')
+        for home in farm.homes.values():
+            if home.host in (domain.name, *domain.aliases):
+                raise Refused(
+                    f'"{home.host}" is the host of home {home.name}, which needs a name of its own; '
+                    "give the IM domain another one, such as im.example.com"
+                )
+        writing.add_domain(domain)
+    return domain
+
+
+def create_home(
+    store: Store,
+    name: str,
+    host: str | None = None,
+    port: int = 80,
+    link_port: int = 8081,
+    address: str = "",
+    *,
+    actor: str | None = None,
+) -> Home:
+    """A new home server.
+
+    @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
+    @param address: its IP address, when it is not to be looked up.
+    @raise Refused: a name is none, or taken, or the ports clash with another server's.
+    """
+    advice = "give --host the name that clients resolve, such as hs1.example.com (KB 319758)"
+    full = check_host(host if host is not None else name, advice)
+    label = check_server_name(name if host is not None else full.partition(".")[0])
+    home = Home(
+        str(uuid.uuid4()),
+        label,
+        full,
+        check_port(port, "--port"),
+        check_port(link_port, "--link-port"),
+        check_address(address),
+    )
+    if home.port == home.link_port:
+        raise Refused(f"clients and farm members cannot share port {port}; give --link-port another one")
+    with store.change(actor or default_actor(), "home create", label) as writing:
+        farm = writing.farm()
+        _check_new_name("home", label, (one.name for one in farm.homes.values()))
+        domain = serving(full, farm.domains)
+        if domain is not None and full not in domain.mail_domains:
+            raise Refused(
+                f'"{full}" means the IM domain {domain.name}, which routers answer for; '
+                "give --host a name of the home's own, such as hs1.example.com"
+            )
+        _check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        writing.add_home(home)
+    return home
+
+
+def create_router(
+    store: Store,
+    name: str,
+    host: str | None = None,
+    port: int = 80,
+    address: str = "",
+    *,
+    actor: str | None = None,
+) -> Router:
+    """A new router; several may share a host name when each has an address of its own.
+
+    @param host: the fully qualified name that clients resolve, often the IM domain; left out, it is C{name}.
+    @raise Refused: a name is none, or taken, or the port clashes with another server's.
+    """
+    advice = "give --host the name that clients resolve, such as im.example.com"
+    full = check_host(host if host is not None else name, advice)
+    label = check_server_name(name if host is not None else full.partition(".")[0])
+    router = Router(str(uuid.uuid4()), label, full, check_port(port, "--port"), check_address(address))
+    with store.change(actor or default_actor(), "router create", label) as writing:
+        farm = writing.farm()
+        _check_new_name("router", label, (one.name for one in farm.routers.values()))
+        _check_ports(farm, full, router.address, {"--port": router.port})
+        writing.add_router(router)
+    return router
+
+
+def farm_of(store: Store) -> Farm:
+    """Everything farm-wide."""
+    with store.read() as reading:
+        return reading.farm()
+
+
+def set_policy(
+    store: Store, name: str, value: str | None, domain: str | None = None, *, actor: str | None = None
+) -> str:
+    """A setting of the farm, or of one IM domain.
+
+    @param value: C{None} goes back to the default.
+    @return: the value that now counts.
+    @raise Refused: there is no such policy, value or domain.
+    """
+    if name not in POLICIES:
+        raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+    kept = None if value is None else _check_policy(name, value)
+    with store.change(actor or default_actor(), "policy set", name) as writing:
+        scope = "" if domain is None else domain_named(writing.farm().domains, domain).name
+        writing.set_policy(scope, name, kept)
+        return writing.farm().policy(name, scope or None)
+
+
+def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
+    """A range of addresses counts as C{kind} from now on.
+
+    @param kind: one of L{NETWORK_KINDS}.
+    @param text: such as C{192.0.2.0/24}.
+    @raise Refused: it is no range, or it counts already.
+    """
+    network = _parse_network(kind, text)
+    with store.change(actor or default_actor(), "network add", text) as writing:
+        if network in writing.farm().networks:
+            raise Refused(f'"{text}" counts as {kind} already; "rvpfarm network list" shows the ranges')
+        writing.add_network(network)
+    return network
+
+
+def remove_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
+    """A range of addresses counts as C{kind} no longer.
+
+    @raise Refused: it did not.
+    """
+    network = _parse_network(kind, text)
+    with store.change(actor or default_actor(), "network remove", text) as writing:
+        if network not in writing.farm().networks:
+            raise Refused(f'"{text}" does not count as {kind}; "rvpfarm network list" shows the ranges')
+        writing.remove_network(network)
+    return network
+
+
+def list_audit(store: Store, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
+    """Who changed what, oldest first.
+
+    @param subject: only what happened to this IM address, domain or server.
+    """
+    with store.read() as reading:
+        return reading.audit(subject, newest)
+
+
+def check_audit(store: Store) -> int | None:
+    """The number of the first audit row that was tampered with; C{None} when none was."""
+    with store.read() as reading:
+        return reading.audit_break()
+
+
+def _load_key(key_file: Path) -> FarmKey:
+    """The farm key.
+
+    @raise Refused: it cannot be read, or others may read it.
+    """
+    try:
+        return FarmKey.load(key_file)
+    except (OSError, ValueError) as problem:
+        # its sentence stands after "rvpfarm: ...: " here
+        sentence = str(problem).removesuffix(".")
+        raise Refused(sentence[:1].lower() + sentence[1:]) from problem
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    """The names without repetition, in their order."""
+    return tuple(dict.fromkeys(names))
+
+
+def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
+    """Nobody else is called C{name}."""
+    if name in taken:
+        raise Refused(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
+
+
+def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
+    """No other server listens at the same place.
+
+    @param ports: the ports of the new server, by the option that changes each.
+    """
+    servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    for server in servers:
+        if address and server.address:
+            same = address == server.address
+        else:
+            same = host == server.host
+        if not same:
+            continue
+        used = {server.port, server.link_port} if isinstance(server, Home) else {server.port}
+        for option, port in ports.items():
+            if port in used:
+                kind = "home" if isinstance(server, Home) else "router"
+                raise Refused(
+                    f"port {port} on {address or host} is taken by {kind} {server.name}; "
+                    f"give {option} another port, or --address an address of its own"
+                )
+
+
+def _parse_network(kind: str, text: str) -> Network:
+    """The range that C{text} means.
+
+    @raise Refused: it means none, or nothing counts as C{kind}.
+    """
+    if kind not in NETWORK_KINDS:
+        raise Refused(f'no range counts as "{kind}"; give one of {", ".join(NETWORK_KINDS)}')
+    return Network(kind, *parse_range(text))
+
+
+def _check_policy(name: str, value: str) -> str:
+    """The value in its one spelling.
+
+    @raise Refused: the policy cannot have it.
+    """
+    words = value.lower().split()
+    choices = CHOICES.get(name)
+    if choices is None:
+        return check_text(value, "value")
+    if name in MANY:
+        if words and set(words) <= set(choices) and len(set(words)) == len(words):
+            return " ".join(words)
+        raise Refused(
+            f'"{value}" is no value of {name}; give one or several of {", ".join(choices)}, in order'
+        )
+    if len(words) == 1 and words[0] in choices:
+        return words[0]
+    raise Refused(f'"{value}" is no value of {name}; give one of {", ".join(choices)}')

@@ -1,0 +1,188 @@
+"""C{rvpfarm user}: who may use instant messaging."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from rvpfarm.admin import handlers
+from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
+from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
+from rvpfarm.directory.model import Account, Home
+
+_stdin_option = click.option(
+    "--password-stdin", "from_stdin", is_flag=True, help="Read the password from standard input, one line."
+)
+_generate_option = click.option(
+    "--generate-password", "generate", is_flag=True, help="Make a password up and print it once."
+)
+
+
+@click.group(cls=Noun)
+def user() -> None:
+    """Users: enabled, they may log in and be reached."""
+
+
+@user.command()
+@click.argument("address")
+@click.option("--home", metavar="NAME", help="The home that will own the user.  [default: the emptiest]")
+@click.option("--domain", metavar="NAME", help="The IM domain.  [default: the one that serves ADDRESS]")
+@click.option("--display-name", metavar="TEXT", help="What others see.  [default: the name in ADDRESS]")
+@click.option("--email", metavar="ADDRESS", help="The mail address, where it is not ADDRESS.")
+@_stdin_option
+@_generate_option
+@click.option("--no-password", "without", is_flag=True, help="Set no password now.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@pass_farm
+def enable(
+    farm: Farm,
+    address: str,
+    home: str | None,
+    domain: str | None,
+    display_name: str | None,
+    email: str | None,
+    from_stdin: bool,
+    generate: bool,
+    without: bool,
+    dry_run: bool,
+) -> None:
+    """Enable the user ADDRESS, a mail address or an IM address.
+
+    A disabled user comes back with the home, names and password of before, unless they are given anew.
+    """
+    if from_stdin + generate + without > 1:
+        raise click.UsageError("give only one of --password-stdin, --generate-password and --no-password.")
+    plan = handlers.plan_user(farm.store, address, home, domain, display_name, email=email)
+    if dry_run:
+        click.echo(f"Would enable {plan.account.address} on home {plan.home.name}; nothing was changed.")
+        _show_names(plan.account, plan.home)
+        return
+    password = None
+    if from_stdin or generate or not (without or plan.returning):
+        password = _new_password(
+            from_stdin, generate, "--password-stdin, --generate-password or --no-password"
+        )
+    account = handlers.enable_user(
+        farm.store, address, plan.home.name, domain, display_name, password, email=email
+    )
+    click.echo(f"Enabled {account.address} on home {plan.home.name}.")
+    _show_names(account, plan.home)
+    if generate and password is not None:
+        click.echo(f"Password:    {password}  (not shown again)")
+    elif password is None and not plan.returning:
+        click.echo(f'No password is set; "rvpfarm user passwd {account.address}" sets one.')
+
+
+@user.command()
+@click.argument("address")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@pass_farm
+def disable(farm: Farm, address: str, yes: bool, dry_run: bool) -> None:
+    """Disable the user ADDRESS: no more logins, no more messages; the address stays reserved."""
+    view = handlers.show_user(farm.store, address)
+    account = view.account
+    if dry_run and account.enabled:
+        click.echo(f"Would disable {account.address} on home {view.home.name}; nothing was changed.")
+        return
+    if account.enabled and not yes:
+        click.confirm(f"Disable {account.address} ({account.display_name})?", abort=True)
+    handlers.disable_user(farm.store, address)
+    click.echo(f"Disabled {account.address}; the address stays reserved.")
+
+
+@user.command()
+@click.argument("address")
+@_stdin_option
+@_generate_option
+@pass_farm
+def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
+    """Set a new password for the user ADDRESS; without an option it is asked for."""
+    if from_stdin and generate:
+        raise click.UsageError("give only one of --password-stdin and --generate-password.")
+    handlers.show_user(farm.store, address)
+    password = _new_password(from_stdin, generate, "--password-stdin or --generate-password")
+    account = handlers.set_password(farm.store, address, password)
+    click.echo(f"Set the password of {account.address}.")
+    if generate:
+        click.echo(f"Password:    {password}  (not shown again)")
+
+
+@user.command()
+@click.argument("address")
+@json_option
+@pass_farm
+def show(farm: Farm, address: str, as_json: bool) -> None:
+    """Show the user ADDRESS: names, home, and what the password can be checked by.
+
+    With --json: an object with address, display_name, email, domain, home (name), enabled, public_url,
+    home_url, id, key, alias and schemes (array).
+    """
+    view = handlers.show_user(farm.store, address)
+    account = view.account
+    if as_json:
+        show_json(view_record(view, handlers.farm_of(farm.store)))
+        return
+    show_facts(
+        {
+            "IM address": account.address,
+            "Public URL": account.url,
+            "Home URL": view.home_url,
+            "Display name": account.display_name,
+            "Mail address": account.email or "none",
+            "Home": view.home.name,
+            "Enabled": "yes" if account.enabled else "no",
+            "Password": ", ".join(view.schemes) or "none",
+        }
+    )
+
+
+@user.command("list")
+@click.option("--domain", metavar="NAME", help="Only users of this IM domain.")
+@click.option("--home", metavar="NAME", help="Only users of this home.")
+@json_option
+@pass_farm
+def list_(farm: Farm, domain: str | None, home: str | None, as_json: bool) -> None:
+    """List the users, by address.
+
+    With --json: an array of objects with address, display_name, email, domain, home (name), enabled,
+    public_url and home_url.
+    """
+    users = handlers.list_users(farm.store, domain, home)
+    settings = handlers.farm_of(farm.store)
+    if as_json:
+        show_json([user_record(one, settings) for one in users])
+        return
+    rows = [
+        (
+            one.address,
+            one.display_name,
+            settings.homes[one.home].name,
+            "enabled" if one.enabled else "disabled",
+        )
+        for one in users
+    ]
+    show_table(("IM address", "display name", "home", "state"), rows, "There is no user yet.")
+
+
+def _show_names(account: Account, home: Home) -> None:
+    """The three things that the original's wizard ended with."""
+    show_facts(
+        {
+            "IM address": account.address,
+            "Public URL": account.url,
+            "Home URL": account.physical_url(home),
+        }
+    )
+
+
+def _new_password(from_stdin: bool, generate: bool, options: str) -> str:
+    """The password, from wherever it is to come."""
+    if generate:
+        return handlers.generate_password()
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    if not sys.stdin.isatty():
+        raise click.UsageError(f"there is no terminal to ask for the password; give {options}.")
+    return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))

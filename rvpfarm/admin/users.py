@@ -1,0 +1,288 @@
+"""What administrators do with users."""
+
+from __future__ import annotations
+
+import secrets
+import uuid
+from dataclasses import dataclass, replace
+
+from rvpfarm.admin.actors import default_actor
+from rvpfarm.admin.checks import (
+    ALIASES,
+    NO_HOME,
+    Naming,
+    Refused,
+    check_password,
+    check_text,
+    derive,
+    domain_named,
+    enumerate_names,
+    home_named,
+    serving,
+    split_address,
+)
+from rvpfarm.auth.challenge import make_verifiers
+from rvpfarm.directory.model import Account, Farm, Home
+from rvpfarm.directory.reading import Reading
+from rvpfarm.directory.store import Store
+from rvpfarm.directory.writing import Writing
+
+# no vowels, so that no words arise, and nothing that is mistaken for something else
+_PASSWORD_ALPHABET = "23456789bcdfghjkmnpqrstvwxyz"  # noqa: S105 (not a password)
+
+
+@dataclass(frozen=True, slots=True)
+class UserView:
+    """A user with all that follows from where the directory puts it.
+
+    @ivar home: the home server that owns it.
+    @ivar schemes: for which schemes it has verifiers; empty for a user without a password.
+    """
+
+    account: Account
+    home: Home
+    schemes: tuple[str, ...]
+
+    @property
+    def home_url(self) -> str:
+        """The physical URL."""
+        return self.account.physical_url(self.home)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What enabling a user comes to.
+
+    @ivar account: as it will be, without verifiers.
+    @ivar returning: it exists already and was disabled.
+    """
+
+    account: Account
+    home: Home
+    returning: bool
+
+
+def generate_password() -> str:
+    """A new password of 72 bits that can be read out and typed."""
+    groups = ("".join(secrets.choice(_PASSWORD_ALPHABET) for _ in range(5)) for _ in range(3))
+    return "-".join(groups)
+
+
+def plan_user(
+    store: Store,
+    address: str,
+    home: str | None = None,
+    domain: str | None = None,
+    display_name: str | None = None,
+    *,
+    email: str | None = None,
+) -> Plan:
+    """What L{enable_user} would make of the same arguments; nothing is changed.
+
+    @raise Refused: see the sentence.
+    """
+    with store.read() as reading:
+        return _plan(reading, reading.farm(), address, home, domain, display_name, email)
+
+
+def enable_user(
+    store: Store,
+    address: str,
+    home: str | None = None,
+    domain: str | None = None,
+    display_name: str | None = None,
+    password: str | None = None,
+    *,
+    email: str | None = None,
+    actor: str | None = None,
+) -> Account:
+    """Let somebody use instant messaging: a new account, or one that was disabled.
+
+    A disabled one keeps what is not given anew; its address does not change.
+
+    @param address: the mail address or the IM address.
+    @param home: the name of the home that will own it; left out, the one with the fewest accounts.
+    @param domain: the IM domain, when it does not follow from the address.
+    @raise Refused: see the sentence.
+    """
+    with store.change(actor or default_actor(), "user enable", address) as writing:
+        farm = writing.farm()
+        plan = _plan(writing, farm, address, home, domain, display_name, email)
+        account = plan.account
+        writing.subject = account.address
+        if plan.returning:
+            writing.update_account(account)
+        else:
+            writing.add_account(account)
+        if password is not None:
+            _put_password(writing, farm, account, password)
+    return account
+
+
+def disable_user(store: Store, address: str, *, actor: str | None = None) -> Account:
+    """End somebody's use of instant messaging; the address stays reserved.
+
+    @raise Refused: there is no such user, or it is disabled already.
+    """
+    with store.change(actor or default_actor(), "user disable", address) as writing:
+        account = _existing(writing, address)
+        if not account.enabled:
+            raise Refused(f'{account.address} is disabled already; "rvpfarm user enable" brings it back')
+        account = replace(account, enabled=False)
+        writing.subject = account.address
+        writing.update_account(account)
+    return replace(account, verifiers=())
+
+
+def set_password(store: Store, address: str, password: str, *, actor: str | None = None) -> Account:
+    """Give somebody a new password; the old one is worth nothing from now on.
+
+    @raise Refused: there is no such user, or the password is too weak.
+    """
+    with store.change(actor or default_actor(), "user passwd", address) as writing:
+        account = _existing(writing, address)
+        writing.subject = account.address
+        _put_password(writing, writing.farm(), account, password)
+    return replace(account, verifiers=())
+
+
+def find_user(store: Store, address: str, domain: str | None = None) -> Account | None:
+    """The account meant by a mail address, an IM address or a bare name; C{None} when there is none.
+
+    @param domain: the IM domain, when it does not follow from the address.
+    """
+    with store.read() as reading:
+        return _find(reading, reading.farm(), address, domain)
+
+
+def show_user(store: Store, address: str) -> UserView:
+    """Everything about one user.
+
+    @raise Refused: there is no such user.
+    """
+    with store.read() as reading:
+        account = _existing(reading, address)
+        home = reading.farm().homes[account.home]
+        return UserView(replace(account, verifiers=()), home, reading.schemes(account.id))
+
+
+def list_users(store: Store, domain: str | None = None, home: str | None = None) -> list[Account]:
+    """The users by address, without verifiers.
+
+    @param domain: only those of this IM domain.
+    @param home: only those on the home of this name.
+    @raise Refused: there is no such domain or home.
+    """
+    with store.read() as reading:
+        farm = reading.farm()
+        home_id = None if home is None else home_named(farm, home).id
+        chosen = None if domain is None else domain_named(farm.domains, domain).name
+        return [account for account in reading.accounts(chosen, home_id) if account.kind == "user"]
+
+
+def _find(reading: Reading, farm: Farm, address: str, domain: str | None = None) -> Account | None:
+    """The account meant by C{address}: its IM address, or its name in the domain that the rest means."""
+    account = reading.account_by_address(address.strip())
+    if account is not None and domain is None:
+        return account
+    alias, host = split_address(address)
+    if domain is not None:
+        meant = [domain_named(farm.domains, domain)]
+    elif host:
+        served = serving(host, farm.domains)
+        meant = [] if served is None else [served]
+    else:
+        meant = list(farm.domains.values())
+    found = [reading.account(f"{one.name}{ALIASES}{alias}".lower()) for one in meant]
+    accounts = [one for one in found if one is not None]
+    if len(accounts) > 1:
+        raise Refused(f'"{alias}" is a user of {enumerate_names(one.domain for one in accounts)}; say which')
+    return accounts[0] if accounts else None
+
+
+def _plan(
+    reading: Reading,
+    farm: Farm,
+    address: str,
+    home: str | None,
+    domain: str | None,
+    display_name: str | None,
+    email: str | None,
+) -> Plan:
+    """What enabling C{address} comes to.
+
+    @raise Refused: it cannot be done.
+    """
+    old = _find(reading, farm, address, domain)
+    if old is not None and old.enabled:
+        raise Refused(
+            f"{old.address} is enabled already, on home {farm.homes[old.home].name}; "
+            f'"rvpfarm user passwd {old.address}" sets its password'
+        )
+    if old is not None:
+        chosen = farm.homes[old.home] if home is None else home_named(farm, home)
+        account = replace(old, enabled=True, home=chosen.id, verifiers=())
+    else:
+        naming = derive(address, farm.domains, domain)
+        chosen = _choose_home(reading, farm, home)
+        account = _new_account(reading, naming, chosen)
+    if display_name is not None:
+        account = replace(account, display_name=check_text(display_name, "display name"))
+    if email is not None:
+        account = replace(account, email=check_text(email, "mail address"))
+    return Plan(account, chosen, old is not None)
+
+
+def _existing(reading: Reading, address: str) -> Account:
+    """The account meant by C{address}.
+
+    @raise Refused: there is none.
+    """
+    account = _find(reading, reading.farm(), address)
+    if account is None:
+        raise Refused(f'there is no user "{address}"; "rvpfarm user list" shows them')
+    return account
+
+
+def _choose_home(reading: Reading, farm: Farm, name: str | None) -> Home:
+    """The home called C{name}, or the one with the fewest accounts."""
+    if name is not None:
+        return home_named(farm, name)
+    loads = reading.home_loads()
+    if not loads:
+        raise Refused(NO_HOME)
+    return min((farm.homes[home_id] for home_id in loads), key=lambda home: (loads[home.id], home.name))
+
+
+def _new_account(reading: Reading, naming: Naming, home: Home) -> Account:
+    """The account that C{naming} describes.
+
+    @raise Refused: somebody else has that address or URL.
+    """
+    holder = reading.account(naming.key) or reading.account_by_address(naming.address)
+    if holder is not None:
+        raise Refused(f'"{naming.address}" is taken by {holder.address} ({holder.url}); use another name')
+    return Account(
+        id=str(uuid.uuid4()),
+        key=naming.key,
+        kind="user",
+        domain=naming.domain,
+        path=naming.path,
+        alias=naming.alias,
+        home=home.id,
+        enabled=True,
+        display_name=naming.alias,
+        email=naming.email,
+        address=naming.address,
+    )
+
+
+def _put_password(writing: Writing, farm: Farm, account: Account, password: str) -> None:
+    """Replace what proves C{account}."""
+    check_password(password, account.alias)
+    if farm.policy("digest-verifiers", account.domain) != "allowed":
+        raise Refused(
+            "the policy digest-verifiers forbids to keep what a password is checked by; "
+            '"rvpfarm policy set digest-verifiers allowed" permits it'
+        )
+    writing.put_verifiers(account, make_verifiers(account.alias, farm.domains[account.domain], password))

@@ -1,0 +1,426 @@
+"""Who is calling: what a call claims, what it proves, and the challenge when that is not enough.
+
+The L{Gate} applies the rules that hold for every way of proving (protocol notes 2.2, 2.4, 8.3 and 9.5);
+each way of proving is a L{Scheme}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import quote
+
+from twisted.internet.defer import Deferred
+
+from rvpfarm.auth.digest import (
+    SCHEMES,
+    Algorithm,
+    DigestAnswer,
+    Nonces,
+    Verdict,
+    find_verifier,
+    ha1,
+    parse_authorization,
+    verify,
+)
+from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Domain, Farm, Verifier
+from rvpfarm.protocol.address import USERS, Names, Principal, Target, parse_principal, parse_target
+from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven
+
+if TYPE_CHECKING:
+    from twisted.python.failure import Failure
+
+#: Why somebody could not prove who he is; a closed set, for a metric's label.
+CAUSES = frozenset(
+    {
+        "no-verifier",
+        "wrong-password",
+        "unknown-user",
+        "disabled",
+        "stale-nonce",
+        "replayed",
+        "malformed",
+        "directory",
+    }
+)
+
+#: The method that is counted when the C{Authorization} is of a scheme that is not offered.
+OTHER_METHOD = "other"
+
+#: What the credentials of somebody unknown are compared with, so that he costs what others cost.
+_NOBODY = (Verifier("digest-md5", "", "", ""),) * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who makes a call.
+
+    @ivar principal: C{None} for an anonymous caller.
+    @ivar proof: C{"digest"}, C{"ntlm"}, C{"internal"} (a farm member vouches), C{"assertion"} (only
+        claimed) or C{"none"} (not even that).
+    """
+
+    principal: Principal | None
+    proof: str
+
+
+class Unfit(Exception):
+    """Credentials that prove nothing.
+
+    @ivar cause: one of L{CAUSES}.
+    @ivar stale: only the nonce was wrong, so that the client need not ask for a password again.
+    @ivar lines: the challenges to answer with, when they are not all that are offered; a handshake of
+        several steps carries its next step here.
+    """
+
+    def __init__(self, cause: str, *, stale: bool = False, lines: tuple[bytes, ...] | None = None) -> None:
+        """
+        @param cause: empty for a step of a handshake, which is no failure.
+        """
+        super().__init__(cause)
+        self.cause = cause
+        self.stale = stale
+        self.lines = lines
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One call whose sender is to be made out.
+
+    @ivar claimed: who it says it is from.
+    @ivar domain: the IM domain whose policies and realm count.
+    @ivar words: the offered schemes, in the order of their challenges.
+    """
+
+    call: Call
+    target: Target
+    claimed: Principal | None
+    domain: str
+    words: tuple[str, ...]
+    names: Names
+    logins: Logins
+    directory: Directory
+    now: float
+    random8: bytes
+
+
+class Scheme(Protocol):
+    """One way to prove who one is.
+
+    A scheme that authenticates connections and not calls keeps what it knows of them itself, under
+    L{Call.connection}, and bounded: the farm link carries that name, so that it is the same at every
+    member.
+
+    @ivar proof: the proof of the identities it makes out; also its name in metrics.
+    @ivar token: the first word of its C{Authorization}, in lower case.
+    @ivar words: the words by which the policy C{schemes} offers it.
+    """
+
+    proof: str
+    token: bytes
+    words: tuple[str, ...]
+
+    def challenge(self, word: str, realm: str, nonce: str, stale: bool) -> bytes:
+        """The line that offers C{word}."""
+
+    def holds(self, connection: str) -> bool:
+        """Has this connection proved something that holds for calls without C{Authorization}?"""
+
+    def prove(self, attempt: Attempt, credentials: bytes | None) -> Account | Deferred[Account]:
+        """The account that C{credentials} prove to be calling.
+
+        @param credentials: the value of C{Authorization}; C{None} when the connection L{holds}.
+        @raise Unfit: they prove nothing.
+        @raise BadRequest: they are malformed.
+        @raise DirectoryUnavailable: that cannot be told now.
+        """
+
+
+class Digest:
+    """Digest credentials (protocol notes 9.4)."""
+
+    proof = "digest"
+    token = b"digest"
+    words = tuple(SCHEMES.values())
+
+    def __init__(self, nonces: Nonces) -> None:
+        """
+        @param nonces: judges the nonces of the challenges.
+        """
+        self._nonces = nonces
+
+    def challenge(self, word: str, realm: str, nonce: str, stale: bool) -> bytes:
+        """One line: attribute names in lower case and no comma in a value, for the oldest clients."""
+        algorithm = ", algorithm=SHA-256" if word == SCHEMES["SHA-256"] else ""
+        ending = ", stale=true" if stale else ""
+        return f'Digest qop="auth", realm="{realm}", nonce="{nonce}"{algorithm}{ending}'.encode()
+
+    def holds(self, connection: str) -> bool:
+        """Never: each call carries its own credentials."""
+        return False
+
+    def prove(self, attempt: Attempt, credentials: bytes | None) -> Account | Deferred[Account]:
+        """The account whose password the sender knows; see L{Scheme.prove}."""
+        answer = parse_authorization(credentials or b"")
+        if SCHEMES[answer.algorithm] not in attempt.words:
+            raise Unfit("malformed")
+        if not _is_of(answer.uri, attempt):
+            raise BadRequest("the Digest credentials are for another node")
+        key = attempt.logins.key(answer.username, answer.realm)
+        account = False if key is None else attempt.directory.peek(key)
+        if account is None and key is not None:
+            found = attempt.directory.find(key)
+            return found.addCallback(lambda account: self._judge(attempt, answer, account))
+        return self._judge(attempt, answer, account if isinstance(account, Account) else None)
+
+    def _judge(self, attempt: Attempt, answer: DigestAnswer, account: Account | None) -> Account:
+        """Compare first, whoever it is, and only then look at what else is wrong."""
+        verifiers = _NOBODY if account is None else account.verifiers
+        right = verify(answer, attempt.call.method, verifiers)
+        if account is None:
+            raise Unfit("unknown-user")
+        if not right:
+            known = find_verifier(answer, verifiers) is not None
+            raise Unfit("wrong-password" if known else "no-verifier")
+        if not account.enabled:
+            raise Unfit("disabled")
+        verdict = self._nonces.judge(answer.nonce, answer.nc, attempt.now)
+        if verdict is not Verdict.FRESH:
+            raise Unfit("replayed" if verdict is Verdict.REPLAYED else "stale-nonce", stale=True)
+        return account
+
+
+class Gate:
+    """Says who makes a call, or refuses it."""
+
+    def __init__(
+        self,
+        nonces: Nonces,
+        *,
+        schemes: Sequence[Scheme] | None = None,
+        on_failure: Callable[[str, str], None] | None = None,
+    ) -> None:
+        """
+        @param schemes: what can be offered; Digest alone by default.
+        @param on_failure: told the method and the cause (one of L{CAUSES}) of each failed attempt.
+        """
+        self._nonces = nonces
+        self._schemes = tuple(schemes) if schemes is not None else (Digest(nonces),)
+        self._by_word = {word: scheme for scheme in self._schemes for word in scheme.words}
+        self._on_failure = on_failure
+        self._logins = Logins(Farm())
+
+    def identify(
+        self,
+        call: Call,
+        target: Target,
+        farm: Farm,
+        names: Names,
+        directory: Directory,
+        now: float,
+        random8: bytes,
+    ) -> Identity | Deferred[Identity]:
+        """Find out who makes C{call}; everything it may raise may also come through the Deferred.
+
+        @raise Unproven: credentials are needed, and the challenges say which.
+        @raise Forbidden: the caller is not who the call claims to be from.
+        @raise BadRequest: the claim or the credentials are malformed.
+        @raise Busy: the directory cannot tell.
+        """
+        claimed = _claim(call, names)
+        if call.vouched:
+            return Identity(claimed, "internal")
+        local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
+        domain = local or target.domain
+        if farm.policy("authentication", domain) == "off":
+            return Identity(claimed, "none" if claimed is None else "assertion")
+        if self._logins.farm is not farm:
+            self._logins = Logins(farm)
+        words = tuple(farm.policy("schemes", domain).split())
+        attempt = Attempt(call, target, claimed, domain, words, names, self._logins, directory, now, random8)
+        credentials = call.headers.get(b"authorization")
+        scheme = self._scheme(attempt, credentials)
+        if scheme is not None:
+            return self._prove(attempt, scheme, credentials)
+        if credentials is not None:
+            self._count(OTHER_METHOD, "malformed")
+        if credentials is not None or local is not None:
+            raise self._challenge(attempt.domain, words, now, random8)
+        return Identity(claimed, "none" if claimed is None else "assertion")
+
+    def unproven(self, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
+        """The refusal of an anonymous call that might succeed with credentials (protocol notes 8.4)."""
+        if farm.policy("authentication", target.domain) == "off":
+            return Forbidden("you may not do that here")
+        words = tuple(farm.policy("schemes", target.domain).split())
+        return self._challenge(target.domain, words, now, random8)
+
+    def _scheme(self, attempt: Attempt, credentials: bytes | None) -> Scheme | None:
+        """The offered scheme that can say something about this call."""
+        token = None if credentials is None else credentials.strip().partition(b" ")[0].lower()
+        for scheme in self._schemes:
+            if any(word in attempt.words for word in scheme.words) and (
+                scheme.holds(attempt.call.connection) if token is None else scheme.token == token
+            ):
+                return scheme
+        return None
+
+    def _prove(
+        self, attempt: Attempt, scheme: Scheme, credentials: bytes | None
+    ) -> Identity | Deferred[Identity]:
+        """Let C{scheme} find the account, now or later."""
+
+        def proven(account: Account) -> Identity:
+            return _identity(attempt, account, scheme.proof)
+
+        def later(failure: Failure) -> Failure:
+            if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
+                raise self._refusal(attempt, scheme, failure.value) from None
+            return failure
+
+        try:
+            account = scheme.prove(attempt, credentials)
+        except (Unfit, BadRequest, DirectoryUnavailable) as problem:
+            raise self._refusal(attempt, scheme, problem) from None
+        if isinstance(account, Deferred):
+            return account.addCallbacks(proven, later)
+        return proven(account)
+
+    def _refusal(
+        self, attempt: Attempt, scheme: Scheme, problem: Unfit | BadRequest | DirectoryUnavailable
+    ) -> Refusal:
+        """Count a failed attempt, and answer it."""
+        if isinstance(problem, BadRequest):
+            self._count(scheme.proof, "malformed")
+            return problem
+        if isinstance(problem, DirectoryUnavailable):
+            self._count(scheme.proof, "directory")
+            return Busy("who you are cannot be checked just now")
+        if problem.cause:
+            self._count(scheme.proof, problem.cause)
+        if problem.lines is not None:
+            return Unproven(headers=tuple((b"WWW-Authenticate", line) for line in problem.lines))
+        return self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random8, problem.stale)
+
+    def _challenge(
+        self, domain: str, words: tuple[str, ...], now: float, random8: bytes, stale: bool = False
+    ) -> Unproven:
+        """Every offered scheme on a line of its own (protocol notes 9.1), with a new nonce."""
+        nonce = self._nonces.issue(now, random8)
+        return Unproven(
+            headers=tuple(
+                (b"WWW-Authenticate", self._by_word[word].challenge(word, domain, nonce, stale))
+                for word in words
+                if word in self._by_word
+            )
+        )
+
+    def _count(self, method: str, cause: str) -> None:
+        """Report a failed attempt."""
+        if self._on_failure is not None:
+            self._on_failure(method, cause)
+
+
+class Logins:
+    """Which node a login name means."""
+
+    def __init__(self, farm: Farm) -> None:
+        """
+        @param farm: whose domains and their names count.
+        """
+        self.farm = farm
+        self._hosts: dict[str, str] = {}
+        self._netbios: dict[str, str] = {}
+        for domain in farm.domains.values():
+            for host in (*domain.mail_domains, *domain.aliases):
+                self._hosts.setdefault(host.lower(), domain.name)
+            if domain.netbios:
+                self._netbios.setdefault(domain.netbios.upper(), domain.name)
+        self._hosts.update((name.lower(), name) for name in farm.domains)
+
+    def key(self, login: str, realm: str) -> str | None:
+        """The key of the node of C{login}: C{petra}, C{petra@domain}, or with the NetBIOS name in front.
+
+        @param realm: the IM domain of a name that says none itself.
+        @return: C{None} when it cannot mean anybody.
+        """
+        prefix, slash, name = login.replace("\\", "/", 1).partition("/")
+        domain: str | None
+        if slash:
+            domain = self._netbios.get(prefix.upper()) or self._hosts.get(prefix.lower())
+        else:
+            name, at, host = login.rpartition("@")
+            if not at:
+                name, host = login, realm
+            domain = self._hosts.get(host.lower())
+        if domain is None or not name:
+            return None
+        return f"{domain}{USERS}{quote(name, safe=_SAFE)}".lower()
+
+
+#: What stands unescaped in the name of a node.
+_SAFE = "-_.~!$'+"
+
+
+def login_names(alias: str, domain: Domain) -> tuple[str, ...]:
+    """Every form in which a client may send the login name of C{alias}, each of them once.
+
+    A Digest response hashes the name exactly as it was typed, so there must be a verifier for each: in
+    the directory's letter case and in lower case, alone, as an address, and after the NetBIOS name, with
+    the backslash that Windows writes and the slash that Miranda writes.
+    """
+    hosts = (domain.name, *domain.mail_domains)
+    prefixes = (domain.netbios, domain.netbios.lower()) if domain.netbios else ()
+    found: dict[str, None] = {}
+    for name in (alias, alias.lower()):
+        found[name] = None
+        found.update((f"{name}@{host}", None) for host in hosts)
+        found.update((f"{prefix}{mark}{name}", None) for prefix in prefixes for mark in "\\/")
+    return tuple(found)
+
+
+def make_verifiers(alias: str, domain: Domain, password: str) -> tuple[Verifier, ...]:
+    """What the directory keeps in place of C{password}: for every login name, for both algorithms."""
+    algorithms: tuple[Algorithm, ...] = ("MD5", "SHA-256")
+    return tuple(
+        Verifier(SCHEMES[algorithm], name, domain.name, ha1(algorithm, name, domain.name, password))
+        for algorithm in algorithms
+        for name in login_names(alias, domain)
+    )
+
+
+def _claim(call: Call, names: Names) -> Principal | None:
+    """Who the call says it is from.
+
+    @raise BadRequest: nobody can be called that.
+    """
+    value = call.headers.get(b"rvp-from-principal")
+    if value is None:
+        return None
+    try:
+        return parse_principal(value.decode(), names)
+    except UnicodeDecodeError:
+        raise BadRequest("the principal is not a URL") from None
+
+
+def _identity(attempt: Attempt, account: Account, proof: str) -> Identity:
+    """The caller is who he proved to be, if he claims nothing else.
+
+    @raise Forbidden: he does (invariant: authenticated user = C{RVP-From-Principal}).
+    """
+    if attempt.claimed is not None and attempt.claimed.key != account.key:
+        raise Forbidden("you are not the principal that the call claims to be from")
+    return Identity(Principal(account.key, account.url, False), proof)
+
+
+def _is_of(uri: str, attempt: Attempt) -> bool:
+    """Does the C{uri} of Digest credentials name the node that the call is for, in whatever form?"""
+    octets = uri.encode()
+    if octets == attempt.call.target:
+        return True
+    try:
+        named = parse_target(octets, attempt.target.domain.encode(), attempt.names)
+    except Refusal:
+        return False
+    return named.key == attempt.target.key

@@ -1,0 +1,287 @@
+"""Digest credentials: what a client sends, whether they fit, and nonces that nobody has to store.
+
+RFC 7616 with C{qop=auth} alone, MD5 (RFC 2617) and SHA-256, as clients of RVP really write it (protocol
+notes 9.4).
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rvpfarm.directory.model import Verifier
+from rvpfarm.protocol.calls import BadRequest
+
+Algorithm = Literal["MD5", "SHA-256"]
+
+#: The verifier scheme of each algorithm.
+SCHEMES: dict[Algorithm, str] = {"MD5": "digest-md5", "SHA-256": "digest-sha-256"}
+
+_HEXADECIMALS = {"MD5": 32, "SHA-256": 64}
+_ALGORITHMS: dict[str, Algorithm] = {"md5": "MD5", "sha-256": "SHA-256"}
+
+_PART = re.compile(
+    r"""[ \t]* ([A-Za-z0-9!#$%&'*+.^_`|~-]+) [ \t]*=[ \t]*
+        (?: "((?:[^"\\] | \\.)*)" | ([^\s",;=]+) )
+        [ \t]* (?:,|$)""",
+    re.VERBOSE | re.DOTALL,
+)
+_EMPTY_PART = re.compile(r"[ \t]*,")
+_ESCAPED = re.compile(r'\\(["\\])')
+_HEX = re.compile(r"[0-9a-fA-F]+")
+_LONGEST = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class DigestAnswer:
+    """What a client answered to a challenge.
+
+    @ivar username: exactly as it was hashed.
+    @ivar nc: the nonce count.
+    @ivar count: the nonce count as it was hashed.
+    @ivar response: lower-case hexadecimal text.
+    """
+
+    username: str
+    realm: str
+    nonce: str
+    uri: str
+    cnonce: str
+    nc: int
+    count: str
+    response: str
+    algorithm: Algorithm
+
+
+def parse_authorization(value: bytes) -> DigestAnswer:
+    """Read the value of an C{Authorization} header whose scheme is Digest.
+
+    C{algorithm}, C{qop} and C{nc} may be quoted or not, in any order; C{opaque} is not asked for.
+
+    @raise BadRequest: it is not an answer to one of our challenges.
+    """
+    scheme, _, text = value.strip().partition(b" ")
+    if scheme.lower() != b"digest" or len(value) > _LONGEST:
+        raise BadRequest("the Digest credentials are malformed")
+    try:
+        parts = _parts(text.decode())
+    except UnicodeDecodeError:
+        raise BadRequest("the Digest credentials are not UTF-8") from None
+    try:
+        algorithm = _ALGORITHMS[parts.get("algorithm", "MD5").lower()]
+        username, realm, nonce, uri = parts["username"], parts["realm"], parts["nonce"], parts["uri"]
+        response, cnonce, count = parts["response"].lower(), parts["cnonce"], parts["nc"]
+        if parts["qop"].lower() != "auth":
+            raise BadRequest("the quality of protection must be auth")
+    except KeyError as missing:
+        raise BadRequest(f"the Digest credentials lack or misuse {missing.args[0]}") from None
+    if len(count) != 8 or not _HEX.fullmatch(count) or int(count, 16) == 0:
+        raise BadRequest("the nonce count is not eight hexadecimal digits")
+    if len(response) != _HEXADECIMALS[algorithm] or not _HEX.fullmatch(response):
+        raise BadRequest("the Digest response is not a hash")
+    return DigestAnswer(username, realm, nonce, uri, cnonce, int(count, 16), count, response, algorithm)
+
+
+def ha1(algorithm: Algorithm, username: str, realm: str, password: str) -> str:
+    """The hash that a server keeps in place of a password (RFC 7616 3.4.2)."""
+    return _hash(algorithm, f"{username}:{realm}:{password}")
+
+
+def ha2(algorithm: Algorithm, method: bytes, uri: str) -> str:
+    """The hash of what is asked for (RFC 7616 3.4.3)."""
+    return _hash(algorithm, f"{method.decode('latin-1')}:{uri}")
+
+
+def response(answer: DigestAnswer, method: bytes, secret: str) -> str:
+    """The response that C{answer} ought to carry (RFC 7616 3.4.1).
+
+    @param secret: the L{ha1} of the user.
+    """
+    hashed = ha2(answer.algorithm, method, answer.uri)
+    return _hash(answer.algorithm, f"{secret}:{answer.nonce}:{answer.count}:{answer.cnonce}:auth:{hashed}")
+
+
+def find_verifier(answer: DigestAnswer, verifiers: Sequence[Verifier]) -> Verifier | None:
+    """The verifier that belongs to the name, realm and algorithm of C{answer}."""
+    scheme = SCHEMES[answer.algorithm]
+    for verifier in verifiers:
+        if (
+            verifier.username == answer.username
+            and verifier.scheme == scheme
+            and verifier.realm == answer.realm
+        ):
+            return verifier
+    return None
+
+
+def verify(answer: DigestAnswer, method: bytes, verifiers: Sequence[Verifier]) -> bool:
+    """Do these credentials prove that their sender knows the password?
+
+    It takes the same time whether there is a verifier or not.
+    """
+    verifier = find_verifier(answer, verifiers)
+    secret = "0" * _HEXADECIMALS[answer.algorithm] if verifier is None else verifier.secret
+    expected = response(answer, method, secret)
+    fits = hmac.compare_digest(expected, answer.response)
+    return fits and verifier is not None
+
+
+#: How far ahead the clock of another member may be, in milliseconds, before its nonces count as stale.
+CLOCK_DIFFERENCE = 5000
+
+#: How far behind the highest count of a nonce another may come in.
+_WINDOW = 64
+
+
+class Verdict(enum.Enum):
+    """What a nonce and its count are worth."""
+
+    FRESH = "fresh"
+    STALE = "stale"
+    FORGED = "forged"
+    REPLAYED = "replayed"
+
+
+@dataclass(slots=True)
+class _Use:
+    """How far the counts of one nonce have come.
+
+    @ivar issued: when it was issued, in milliseconds.
+    @ivar seen: bit C{n} is set when the count C{highest - n} was used.
+    """
+
+    issued: int
+    highest: int
+    seen: int
+
+
+class Nonces:
+    """Nonces that carry their own time and signature, so that any member of the farm can judge them.
+
+    Only their use is remembered, and only here.  Each count of a nonce is good once; counts may arrive
+    out of order within a window of 64.  When the memory is full the oldest nonce is forgotten, and
+    everything issued before it counts as stale from then on.
+    """
+
+    def __init__(
+        self,
+        key: bytes,
+        *,
+        lifetime_seconds: float = 300.0,
+        remembered: int = 100000,
+        since: float = 0.0,
+    ) -> None:
+        """
+        @param key: signs; the same throughout the farm.
+        @param lifetime_seconds: how long a nonce may be used.
+        @param remembered: most nonces whose use is remembered.
+        @param since: nonces issued before are stale, for their use may have been forgotten: the time at
+            which the process started.
+        """
+        self._key = key
+        self._lifetime = int(lifetime_seconds * 1000)
+        self._remembered = remembered
+        self._floor = int(since * 1000)
+        self._uses: dict[str, _Use] = {}
+
+    def __len__(self) -> int:
+        """How many nonces are remembered."""
+        return len(self._uses)
+
+    def issue(self, now: float, random8: bytes) -> str:
+        """A new nonce: hexadecimal text, since some clients split at commas and drop escapes."""
+        stamp = b"%012x%s" % (int(now * 1000), random8.hex().encode())
+        return (stamp + self._sign(stamp)).decode()
+
+    def judge(self, nonce: str, nc: int, now: float) -> Verdict:
+        """Use the count C{nc} of C{nonce}, if it may still be used.
+
+        To be asked only once the credentials proved right, so that nobody else can use counts up or
+        fill the memory.
+        """
+        issued = self._issued(nonce)
+        if issued is None:
+            return Verdict.FORGED
+        at = int(now * 1000)
+        if not at - self._lifetime <= issued <= at + CLOCK_DIFFERENCE:
+            return Verdict.STALE
+        use = self._uses.get(nonce)
+        if use is None:
+            if issued < self._floor:
+                return Verdict.STALE
+            self._uses[nonce] = _Use(issued, nc, 1)
+            self._forget(at)
+            return Verdict.FRESH
+        return _count(use, nc)
+
+    def _forget(self, at: int) -> None:
+        """Drop what is too old to matter, and the oldest when there is too much."""
+        while self._uses:
+            oldest = next(iter(self._uses))
+            issued = self._uses[oldest].issued
+            if len(self._uses) <= self._remembered and issued >= at - self._lifetime:
+                break
+            del self._uses[oldest]
+            self._floor = max(self._floor, issued + 1)
+
+    def _issued(self, nonce: str) -> int | None:
+        """When the farm issued C{nonce}, in milliseconds; C{None} if it did not."""
+        stamp = nonce[:28].encode()
+        if len(nonce) != 60 or not hmac.compare_digest(self._sign(stamp), nonce[28:].encode()):
+            return None
+        return int(stamp[:12], 16)
+
+    def _sign(self, stamp: bytes) -> bytes:
+        """The signature of a time and its random part."""
+        return hmac.digest(self._key, stamp, "sha256")[:16].hex().encode()
+
+
+def _count(use: _Use, nc: int) -> Verdict:
+    """Use the count C{nc} of a nonce that was used before."""
+    ahead = nc - use.highest
+    if ahead > 0:
+        use.seen = 1 if ahead >= _WINDOW else (use.seen << ahead | 1) & ((1 << _WINDOW) - 1)
+        use.highest = nc
+        return Verdict.FRESH
+    bit = 1 << -ahead
+    if -ahead >= _WINDOW or use.seen & bit:
+        return Verdict.REPLAYED
+    use.seen |= bit
+    return Verdict.FRESH
+
+
+def _parts(text: str) -> dict[str, str]:
+    """The C{name=value} pairs of a header, names in lower case.
+
+    @raise BadRequest: it is no list of pairs, or one is repeated.
+    """
+    parts: dict[str, str] = {}
+    at = 0
+    while at < len(text):
+        match = _PART.match(text, at)
+        if match is None:
+            match = _EMPTY_PART.match(text, at)
+            if match is None:
+                raise BadRequest("the Digest credentials are malformed")
+            at = match.end()
+            continue
+        name = match[1].lower()
+        if name in parts:
+            raise BadRequest(f"the Digest credentials repeat {name}")
+        # FABRIK\petra is sent with one backslash by some clients and with two by others
+        parts[name] = match[3] if match[2] is None else _ESCAPED.sub(r"\1", match[2])
+        at = match.end()
+    return parts
+
+
+def _hash(algorithm: Algorithm, text: str) -> str:
+    """The hash of C{text} in lower-case hexadecimals."""
+    octets = text.encode()
+    if algorithm == "MD5":
+        return hashlib.md5(octets, usedforsecurity=False).hexdigest()  # RFC 2617 has nothing else
+    return hashlib.sha256(octets).hexdigest()

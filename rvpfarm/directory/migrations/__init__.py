@@ -1,0 +1,1 @@
+"""How the directory's tables came to be; run by C{rvpfarm init}."""

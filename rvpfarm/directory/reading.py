@@ -1,0 +1,283 @@
+"""What can be read of the SQL directory inside one transaction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from sqlalchemy import Connection, Row, Select, func, select
+
+from rvpfarm.directory import tables
+from rvpfarm.directory.model import (
+    Account,
+    DirectoryUnavailable,
+    Domain,
+    Farm,
+    Home,
+    Network,
+    Router,
+    Verifier,
+)
+
+# one look at the feed of changes returns at most so many
+_CHANGES_AT_ONCE = 5000
+
+
+class StoreProblem(DirectoryUnavailable):
+    """The SQL directory cannot be used; the text is one sentence with the remedy in it."""
+
+
+class Sealer(Protocol):
+    """What keeps secrets at rest: C{rvpfarm.auth.keys.FarmKey}."""
+
+    def seal(self, plain: str, context: str) -> bytes:
+        """C{plain}, unreadable without the key and bound to C{context}."""
+
+    def open(self, sealed: bytes, context: str) -> str:
+        """What was sealed.
+
+        @raise ValueError: with another key or for another context.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What happened after a position in the feed of changes.
+
+    @ivar position: where to go on from.
+    @ivar keys: the accounts that changed.
+    @ivar farm: something farm-wide changed.
+    @ivar gap: older changes are no longer known: everything may have changed.
+    @ivar more: ask again at once.
+    """
+
+    position: int
+    keys: tuple[str, ...] = ()
+    farm: bool = False
+    gap: bool = False
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AuditRow:
+    """One change and who made it.
+
+    @ivar before: JSON text of what was there.
+    @ivar after: JSON text of what is there now.
+    @ivar previous_hash: the L{hash} of the row before, empty for the first.
+    """
+
+    seq: int
+    at: float
+    actor: str
+    action: str
+    subject: str
+    before: str
+    after: str
+    previous_hash: str
+    hash: str
+
+    def expected_hash(self) -> str:
+        """The hash that an untouched row has: over the hash before it and the row as canonical JSON."""
+        fields = {
+            "seq": self.seq,
+            "at": self.at,
+            "actor": self.actor,
+            "action": self.action,
+            "subject": self.subject,
+            "before": self.before,
+            "after": self.after,
+        }
+        return hashlib.sha256((self.previous_hash + canonical(fields)).encode()).hexdigest()
+
+
+def canonical(value: object) -> str:
+    """The one JSON text of C{value}."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def seal_context(account_id: str, scheme: str, username: str) -> str:
+    """What a sealed credential is bound to: moved to another account or name it cannot be opened."""
+    return f"{account_id}\n{scheme}\n{username}"
+
+
+#: What L{tables.ledger}C{.key_check} is bound to, and says.
+KEY_CHECK = "rvpfarm farm key"
+
+
+# A Row's columns are known to SQLAlchemy at run time only.
+def account_from(row: Row[*tuple[Any, ...]], verifiers: tuple[Verifier, ...] = ()) -> Account:
+    """The account in a row of L{tables.accounts}."""
+    return Account(
+        id=row.id,
+        key=row.key,
+        kind=row.kind,
+        domain=row.domain,
+        path=row.path,
+        alias=row.alias,
+        home=row.home,
+        enabled=row.enabled,
+        display_name=row.display_name,
+        email=row.email,
+        address=row.address,
+        verifiers=verifiers,
+    )
+
+
+class Reading:
+    """Reads within one transaction, so that everything read fits together."""
+
+    def __init__(self, connection: Connection, sealer: Sealer | None) -> None:
+        """
+        @param sealer: opens credentials; without it accounts come without verifiers.
+        """
+        self._connection = connection
+        self._sealer = sealer
+
+    def farm(self) -> Farm:
+        """Everything farm-wide."""
+        rows = self._rows
+        policies = _grouped(rows(select(tables.policies)), "scope")
+        aliases = _grouped(
+            rows(select(tables.domain_aliases).order_by(tables.domain_aliases.c.name)), "domain"
+        )
+        mails = _grouped(rows(select(tables.mail_domains).order_by(tables.mail_domains.c.place)), "domain")
+        domains = {
+            row.name: Domain(
+                row.name,
+                tuple(mail.name for mail in mails.get(row.name, ())),
+                tuple(alias.name for alias in aliases.get(row.name, ())),
+                row.netbios,
+                {policy.name: policy.value for policy in policies.get(row.name, ())},
+            )
+            for row in rows(select(tables.domains).order_by(tables.domains.c.name))
+        }
+        homes = {
+            row.id: Home(row.id, row.name, row.host, row.port, row.link_port, row.address)
+            for row in rows(select(tables.homes).order_by(tables.homes.c.name))
+        }
+        routers = {
+            row.id: Router(row.id, row.name, row.host, row.port, row.address)
+            for row in rows(select(tables.routers).order_by(tables.routers.c.name))
+        }
+        ranges = select(tables.networks).order_by(tables.networks.c.kind, tables.networks.c.first)
+        networks = tuple(Network(row.kind, row.first, row.last) for row in rows(ranges))
+        farm_wide = {policy.name: policy.value for policy in policies.get("", ())}
+        generation = self._connection.execute(select(tables.ledger.c.farm_seq)).scalar_one()
+        return Farm(domains, homes, routers, networks, farm_wide, generation)
+
+    def account(self, key: str) -> Account | None:
+        """The account of the node C{key}, with its verifiers."""
+        return self._one_account(tables.accounts.c.key == key)
+
+    def account_by_address(self, address: str) -> Account | None:
+        """The account with that IM address, in whatever letter case, with its verifiers."""
+        return self._one_account(tables.accounts.c.address_key == address.lower())
+
+    def accounts(self, domain: str | None = None, home: str | None = None) -> Iterator[Account]:
+        """Accounts by address, without verifiers: of one IM domain, on one home (by id), or all."""
+        query = select(tables.accounts).order_by(tables.accounts.c.address_key)
+        if domain is not None:
+            query = query.where(tables.accounts.c.domain == domain)
+        if home is not None:
+            query = query.where(tables.accounts.c.home == home)
+        for row in self._connection.execute(query):
+            yield account_from(row)
+
+    def schemes(self, account_id: str) -> tuple[str, ...]:
+        """The schemes for which the account has verifiers."""
+        column = tables.credentials.c.scheme
+        query = select(column).where(tables.credentials.c.account == account_id).distinct().order_by(column)
+        return tuple(self._connection.execute(query).scalars())
+
+    def home_loads(self) -> Mapping[str, int]:
+        """How many accounts each home has, by its id; only homes that take new ones."""
+        query = (
+            select(tables.homes.c.id, func.count(tables.accounts.c.id))
+            .select_from(tables.homes.outerjoin(tables.accounts))
+            .where(tables.homes.c.state == "active")
+            .group_by(tables.homes.c.id)
+        )
+        return {row[0]: row[1] for row in self._rows(query)}
+
+    def position(self) -> int:
+        """The end of the feed of changes."""
+        return int(self._connection.execute(select(tables.ledger.c.change_seq)).scalar_one())
+
+    def changes_since(self, position: int) -> Changes:
+        """What changed after C{position}, oldest first."""
+        last = self.position()
+        if last == position:
+            return Changes(position)
+        seq = tables.changes.c.seq
+        query = select(tables.changes).where(seq > position).order_by(seq).limit(_CHANGES_AT_ONCE)
+        rows = self._connection.execute(query).all()
+        if last < position or not rows or rows[0].seq != position + 1:
+            return Changes(last, farm=True, gap=True)
+        keys = dict.fromkeys(row.key for row in rows if row.kind == "account")
+        farm = any(row.kind == "farm" for row in rows)
+        return Changes(rows[-1].seq, tuple(keys), farm, more=len(rows) == _CHANGES_AT_ONCE)
+
+    def audit(self, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
+        """The audit trail, oldest first.
+
+        @param subject: what was changed, such as an IM address.
+        @param newest: at most so many, the newest ones.
+        """
+        query = select(tables.audit).order_by(tables.audit.c.seq.desc())
+        if subject is not None:
+            query = query.where(tables.audit.c.subject == subject)
+        if newest is not None:
+            query = query.limit(newest)
+        return [AuditRow(*row) for row in self._rows(query)][::-1]
+
+    def audit_break(self) -> int | None:
+        """Where the audit trail was tampered with: the number of the first row that does not follow from
+        the ones before it, or C{None} when all of it does.  A missing end counts as the row after the last.
+        """
+        ledger = self._connection.execute(select(tables.ledger)).one()
+        previous, expected = "", 1
+        for values in self._connection.execute(select(tables.audit).order_by(tables.audit.c.seq)):
+            row = AuditRow(*values)
+            if row.seq != expected or row.previous_hash != previous or row.hash != row.expected_hash():
+                return expected
+            previous, expected = row.hash, expected + 1
+        return None if (ledger.audit_seq, ledger.audit_hash) == (expected - 1, previous) else expected
+
+    def _rows(self, query: Select[*tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
+        result = self._connection.execute(query)
+        return list(result)
+
+    # A condition of SQLAlchemy's has no type of its own that says more.
+    def _one_account(self, condition: Any) -> Account | None:
+        row = self._connection.execute(select(tables.accounts).where(condition)).one_or_none()
+        return None if row is None else account_from(row, self._verifiers(row.id))
+
+    def _verifiers(self, account_id: str) -> tuple[Verifier, ...]:
+        if self._sealer is None:
+            return ()
+        table = tables.credentials
+        query = select(table).where(table.c.account == account_id).order_by(table.c.scheme, table.c.username)
+        verifiers = []
+        for row in self._connection.execute(query):
+            try:
+                secret = self._sealer.open(row.sealed, seal_context(account_id, row.scheme, row.username))
+            except ValueError:
+                # not "wrong password": the farm has the wrong key, or somebody moved the row
+                raise StoreProblem(
+                    f"a credential of account {account_id} does not open with this farm key; "
+                    "restore the key it was made with, or set the password again"
+                ) from None
+            verifiers.append(Verifier(row.scheme, row.username, row.realm, secret))
+        return tuple(verifiers)
+
+
+def _grouped(rows: list[Row[*tuple[Any, ...]]], column: str) -> dict[str, list[Row[*tuple[Any, ...]]]]:
+    """The rows by the value of one column, in their order."""
+    groups: dict[str, list[Row[*tuple[Any, ...]]]] = {}
+    for row in rows:
+        groups.setdefault(getattr(row, column), []).append(row)
+    return groups

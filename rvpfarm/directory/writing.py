@@ -1,0 +1,243 @@
+"""What can be changed in the SQL directory inside one transaction, and the trail that it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+
+from sqlalchemy import Connection, Table, delete, insert, select, update
+
+from rvpfarm.directory import tables
+from rvpfarm.directory.model import Account, Domain, Home, Network, Router, Verifier
+from rvpfarm.directory.reading import (
+    KEY_CHECK,
+    AuditRow,
+    Reading,
+    Sealer,
+    StoreProblem,
+    canonical,
+    seal_context,
+)
+
+
+class Writing(Reading):
+    """One change by one actor: whatever it consists of, it becomes one audit row, or nothing at all.
+
+    It holds the ledger's lock from the beginning, so what it reads stays true until it is done.
+
+    @ivar subject: what is changed, such as an IM address; it may become known on the way.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        sealer: Sealer | None,
+        *,
+        actor: str,
+        action: str,
+        subject: str,
+        now: float,
+        changes_kept: int,
+    ) -> None:
+        """
+        @param actor: who makes the change.
+        @param action: noun and verb, such as C{"user enable"}.
+        @param subject: what is changed, such as an IM address.
+        @param changes_kept: how much of the feed of changes stays.
+        """
+        super().__init__(connection, sealer)
+        self._actor, self._action, self._now = actor, action, now
+        self._changes_kept = changes_kept
+        self.subject = subject
+        self._ledger = connection.execute(select(tables.ledger).with_for_update()).one()
+        self._before: dict[str, object] = {}
+        self._after: dict[str, object] = {}
+        self._keys: dict[str, None] = {}
+        self._farm = False
+
+    def add_domain(self, domain: Domain) -> None:
+        """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
+        run = self._connection.execute
+        run(insert(tables.domains).values(name=domain.name, netbios=domain.netbios, created=self._now))
+        for place, mail in enumerate(domain.mail_domains):
+            run(insert(tables.mail_domains).values(name=mail, domain=domain.name, place=place))
+        for alias in domain.aliases:
+            run(insert(tables.domain_aliases).values(name=alias, domain=domain.name))
+        fields = asdict(domain)
+        del fields["policies"]
+        self._after["domain"] = fields
+        self._farm = True
+
+    def add_home(self, home: Home) -> None:
+        """A new home that takes accounts."""
+        values = asdict(home)
+        self._connection.execute(insert(tables.homes).values(**values, state="active", created=self._now))
+        self._after["home"] = values
+        self._farm = True
+
+    def add_router(self, router: Router) -> None:
+        """A new router."""
+        values = asdict(router)
+        self._connection.execute(insert(tables.routers).values(**values, created=self._now))
+        self._after["router"] = values
+        self._farm = True
+
+    def update_home(self, home: Home) -> None:
+        """A home in its new form; the one with the same id is replaced, its accounts stay."""
+        self._replace("home", tables.homes, asdict(home))
+
+    def update_router(self, router: Router) -> None:
+        """A router in its new form; the one with the same id is replaced."""
+        self._replace("router", tables.routers, asdict(router))
+
+    def remove_router(self, router: Router) -> None:
+        """A router that is there no longer."""
+        table = tables.routers
+        self._connection.execute(delete(table).where(table.c.id == router.id))
+        self._before[f"router {router.name}"] = asdict(router)
+        self._farm = True
+
+    def _replace(self, noun: str, table: Table, values: dict[str, object]) -> None:
+        """Another row for a server, if it differs from the one that is there."""
+        place = table.c.id == values["id"]
+        columns = [table.c[name] for name in values]
+        old = dict(self._connection.execute(select(*columns).where(place)).one()._mapping)
+        if old == values:
+            return
+        self._connection.execute(update(table).where(place).values(**values))
+        name = f"{noun} {values['name']}"
+        self._before[name], self._after[name] = old, values
+        self._farm = True
+
+    def set_policy(self, scope: str, name: str, value: str | None) -> None:
+        """A setting of the IM domain C{scope} or, when that is empty, of the farm.
+
+        @param value: C{None} takes the setting back.
+        """
+        table = tables.policies
+        place = (table.c.scope == scope) & (table.c.name == name)
+        old = self._connection.execute(select(table.c.value).where(place)).scalar_one_or_none()
+        if old == value:
+            return
+        self._connection.execute(delete(table).where(place))
+        if value is not None:
+            self._connection.execute(insert(table).values(scope=scope, name=name, value=value))
+        self._before["policy"] = {"scope": scope, "name": name, "value": old}
+        self._after["policy"] = {"scope": scope, "name": name, "value": value}
+        self._farm = True
+
+    def add_network(self, network: Network) -> None:
+        """A new range of addresses."""
+        values = asdict(network)
+        self._connection.execute(insert(tables.networks).values(**values))
+        self._after["network"] = values
+        self._farm = True
+
+    def remove_network(self, network: Network) -> None:
+        """A range of addresses that counts no longer."""
+        table = tables.networks
+        place = (
+            (table.c.kind == network.kind) & (table.c.first == network.first) & (table.c.last == network.last)
+        )
+        self._connection.execute(delete(table).where(place))
+        self._before["network"] = asdict(network)
+        self._farm = True
+
+    def add_account(self, account: Account) -> None:
+        """A new account; its verifiers are put by L{put_verifiers}."""
+        values = _account_fields(account)
+        extra = {"address_key": account.address.lower(), "created": self._now, "changed": self._now}
+        self._connection.execute(insert(tables.accounts).values(**values, **extra))
+        self._after["account"] = values
+        self._keys[account.key] = None
+
+    def update_account(self, account: Account) -> None:
+        """An account in its new form; the one with the same id is replaced, its verifiers stay."""
+        table = tables.accounts
+        old = self._one_account(table.c.id == account.id)
+        values = _account_fields(account)
+        extra = {"address_key": account.address.lower(), "changed": self._now}
+        self._connection.execute(update(table).where(table.c.id == account.id).values(**values, **extra))
+        if old is not None:
+            self._before["account"] = _account_fields(old)
+            self._keys[old.key] = None
+        self._after["account"] = values
+        self._keys[account.key] = None
+
+    def put_verifiers(self, account: Account, verifiers: Iterable[Verifier]) -> None:
+        """How C{account} proves itself from now on; what it had before is gone.
+
+        @raise StoreProblem: there is no farm key to seal them with.
+        """
+        if self._sealer is None:
+            raise StoreProblem("a password cannot be kept without the farm key; give --key-file")
+        table = tables.credentials
+        self._before["schemes"] = self.schemes(account.id)
+        self._connection.execute(delete(table).where(table.c.account == account.id))
+        for one in verifiers:
+            sealed = self._sealer.seal(one.secret, seal_context(account.id, one.scheme, one.username))
+            self._connection.execute(
+                insert(table).values(
+                    account=account.id,
+                    scheme=one.scheme,
+                    username=one.username,
+                    realm=one.realm,
+                    sealed=sealed,
+                )
+            )
+        self._after["schemes"] = self.schemes(account.id)
+        self._keys[account.key] = None
+
+    def bind_key(self) -> None:
+        """Remember which farm key seals the secrets here, so that another one is noticed at once."""
+        if self._sealer is not None and self._ledger.key_check is None:
+            sealed = self._sealer.seal(KEY_CHECK, KEY_CHECK)
+            self._connection.execute(update(tables.ledger).values(key_check=sealed))
+            self._after["key"] = "bound"
+
+    def finish(self) -> None:
+        """Leave the trail: the audit row and the feed of changes.  Without a change there is none."""
+        if not (self._before or self._after):
+            return
+        ledger = self._ledger
+        row = AuditRow(
+            ledger.audit_seq + 1,
+            self._now,
+            self._actor,
+            self._action,
+            self.subject,
+            canonical(self._before),
+            canonical(self._after),
+            ledger.audit_hash,
+            "",
+        )
+        row = replace(row, hash=row.expected_hash())
+        self._connection.execute(insert(tables.audit).values(**asdict(row)))
+        change_seq = self._announce(ledger.change_seq)
+        self._connection.execute(
+            update(tables.ledger).values(
+                audit_seq=row.seq,
+                audit_hash=row.hash,
+                change_seq=change_seq,
+                farm_seq=change_seq if self._farm else ledger.farm_seq,
+            )
+        )
+
+    def _announce(self, seq: int) -> int:
+        """Add to the feed of changes after C{seq}; returns its new end."""
+        news = [("account", key) for key in self._keys] + [("farm", "")] * self._farm
+        for kind, key in news:
+            seq += 1
+            self._connection.execute(insert(tables.changes).values(seq=seq, kind=kind, key=key))
+        if news:
+            self._connection.execute(
+                delete(tables.changes).where(tables.changes.c.seq <= seq - self._changes_kept)
+            )
+        return seq
+
+
+def _account_fields(account: Account) -> dict[str, object]:
+    """The account as columns; never its verifiers."""
+    fields: dict[str, object] = asdict(account)
+    del fields["verifiers"]
+    return fields

@@ -1,0 +1,281 @@
+"""One queue per destination: in order, one at a time, bounded, with retries where RVP wants them.
+
+A slow or dead destination costs the others nothing (design invariant 5); what is dropped is dropped
+in the order typing notices, presence, messages.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from rvpfarm.home.fanout import Outcome
+from rvpfarm.protocol.calls import Slow, Unreachable
+
+#: When a property notification is tried again, seconds after each failure (KB 318158: four retries).
+RETRY_SECONDS = (2.0, 10.0, 30.0, 60.0)
+#: How many letters wait for one destination (protocol notes 6.2).
+QUEUE = 64
+
+
+class Priority(IntEnum):
+    """What is given up first when a queue is full: the lowest."""
+
+    TYPING = 0
+    PRESENCE = 1
+    MESSAGE = 2
+
+
+@dataclass(slots=True, eq=False)
+class Letter:
+    """One NOTIFY on its way to one destination.
+
+    @ivar head: request line and headers, rendered for the destination.
+    @ivar key: a newer letter of the same key takes this one's place while it waits.
+    @ivar node: key of the node on whose behalf it is sent.
+    @ivar done: told once, what became of the first attempt.
+    @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
+    """
+
+    head: bytes
+    body: bytes
+    priority: Priority
+    node: str
+    done: Callable[[Outcome], None] | None = None
+    key: Hashable = None
+    gone: Callable[[], None] | None = None
+    attempt: int = 0
+
+
+class Destination(Protocol):
+    """Where letters go.
+
+    @ivar name: the same for the same destination.
+    @ivar host: the address behind it; what revives it when a client calls from there.
+    @ivar is_client: a person's call-back, which may answer a property notification with any status
+        (protocol notes 6.5); otherwise another server, whose status counts.
+    """
+
+    name: str
+    host: str
+    is_client: bool
+
+    def send(self, head: bytes, body: bytes, done: Callable[[int | Unreachable], None]) -> None:
+        """Carry one letter; C{done} is called exactly once, with the status or what went wrong."""
+
+
+class Watch(Protocol):
+    """What the courier reports to: counters of its letters."""
+
+    def notification(self, outcome: str) -> None:
+        """One property notification ended so, or was retried or replaced."""
+
+
+class _Line:
+    """The queue to one destination."""
+
+    __slots__ = ("busy", "dead", "destination", "died", "queue", "retries")
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.queue: deque[Letter] = deque()
+        self.busy = False
+        self.dead = False
+        self.died = 0.0
+        self.retries: dict[Hashable, IDelayedCall] = {}
+
+
+class Courier:
+    """Delivers letters, each destination in order and one at a time."""
+
+    _log = Logger()
+
+    def __init__(
+        self, clock: IReactorTime, died: Callable[[Destination, str], None], metrics: Watch | None = None
+    ) -> None:
+        """
+        @param died: told when a client's call-back stayed unreachable over all retries, with the key
+            of the node it was tried for.
+        """
+        self._clock = clock
+        self._died = died
+        self._metrics = metrics
+        self._lines: dict[str, _Line] = {}
+        self._dead: dict[str, set[str]] = {}
+        self.queued = 0
+
+    def post(self, destination: Destination, letter: Letter) -> None:
+        """Deliver C{letter}, after those already waiting for C{destination}."""
+        line = self._lines.get(destination.name)
+        if line is None:
+            line = self._lines[destination.name] = _Line(destination)
+        if line.dead:
+            self._tell(letter, Outcome.DEAD)
+            return
+        if letter.key is not None:
+            self._replace(line, letter.key)
+        if len(line.queue) >= QUEUE and not self._make_room(line, letter):
+            # The destination counts as dead for a message that finds no room (6.2).
+            self._tell(letter, Outcome.DEAD if letter.priority is Priority.MESSAGE else Outcome.DROPPED)
+            return
+        line.queue.append(letter)
+        self.queued += 1
+        if not line.busy:
+            self._next(line)
+
+    def is_dead(self, name: str) -> bool:
+        """Is the destination of that name skipped until its client calls again."""
+        line = self._lines.get(name)
+        return line is not None and line.dead
+
+    def revive(self, host: str) -> None:
+        """A client called from C{host}: what is there may be reached again (6.5)."""
+        for name in self._dead.pop(host, ()):
+            self._lines.pop(name, None)
+
+    def revive_one(self, name: str, host: str) -> None:
+        """A client named this destination itself, so it is worth trying again."""
+        if self.is_dead(name):
+            del self._lines[name]
+            self._dead[host].discard(name)
+            if not self._dead[host]:
+                del self._dead[host]
+
+    def prune(self, before: float) -> None:
+        """Forget the dead that died before C{before}: their logins have run out by now."""
+        for host, names in list(self._dead.items()):
+            for name in [name for name in names if self._lines[name].died < before]:
+                self.revive_one(name, host)
+
+    def stop(self) -> None:
+        """Give up everything that waits or is to be retried."""
+        for line in self._lines.values():
+            for call in line.retries.values():
+                call.cancel()
+            for letter in line.queue:
+                self._tell(letter, Outcome.DROPPED)
+        self._lines.clear()
+        self._dead.clear()
+        self.queued = 0
+
+    def _replace(self, line: _Line, key: Hashable) -> None:
+        """Drop what a newer notification of the same subscription makes obsolete."""
+        retry = line.retries.pop(key, None)
+        if retry is not None:
+            retry.cancel()
+            self._count("replaced")
+        for waiting in line.queue:
+            if waiting.key == key:
+                line.queue.remove(waiting)
+                self.queued -= 1
+                self._count("replaced")
+                if waiting.done is not None:
+                    waiting.done(Outcome.DROPPED)
+                return
+
+    def _make_room(self, line: _Line, letter: Letter) -> bool:
+        """Give up the least important waiting letter if it matters less than C{letter}."""
+        least = min(line.queue, key=lambda waiting: waiting.priority)
+        if least.priority >= letter.priority:
+            return False
+        line.queue.remove(least)
+        self.queued -= 1
+        self._tell(least, Outcome.DROPPED)
+        return True
+
+    def _next(self, line: _Line) -> None:
+        """Send the letter that has waited longest, or let the line rest."""
+        if not line.queue:
+            if not line.retries and not line.dead:
+                self._lines.pop(line.destination.name, None)
+            return
+        letter = line.queue.popleft()
+        self.queued -= 1
+        line.busy = True
+        line.destination.send(letter.head, letter.body, lambda result: self._answered(line, letter, result))
+
+    def _answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
+        """The destination took the letter, refused it or failed."""
+        line.busy = False
+        outcome = _judge(result)
+        if letter.priority is Priority.PRESENCE:
+            self._property_answered(line, letter, result, outcome)
+        self._tell(letter, outcome)
+        if not line.busy:
+            self._next(line)
+
+    def _property_answered(
+        self, line: _Line, letter: Letter, result: int | Unreachable, outcome: Outcome
+    ) -> None:
+        """What the answer to a property notification means (6.5)."""
+        status = result if isinstance(result, int) else 0
+        if line.destination.is_client and status:
+            return
+        if status in (403, 404):
+            if letter.gone is not None:
+                letter.gone()
+        elif (status == 0 or status >= 500) and not line.dead:
+            self._retry(line, letter, outcome)
+
+    def _retry(self, line: _Line, letter: Letter, outcome: Outcome) -> None:
+        """Try again later, unless something newer is waiting or the retries are used up."""
+        if letter.key is not None and any(waiting.key == letter.key for waiting in line.queue):
+            return
+        if letter.attempt < len(RETRY_SECONDS):
+            delay = RETRY_SECONDS[letter.attempt]
+            letter.attempt += 1
+            self._count("retried")
+            earlier = line.retries.pop(letter.key, None)
+            if earlier is not None:
+                earlier.cancel()
+            line.retries[letter.key] = self._clock.callLater(delay, self._again, line, letter)
+        elif line.destination.is_client and outcome is Outcome.DEAD:
+            self._bury(line, letter)
+
+    def _again(self, line: _Line, letter: Letter) -> None:
+        """The time to retry has come."""
+        line.retries.pop(letter.key, None)
+        line.queue.append(letter)
+        self.queued += 1
+        if not line.busy:
+            self._next(line)
+
+    def _bury(self, line: _Line, letter: Letter) -> None:
+        """The destination has been unreachable over all retries: skip it until its client calls."""
+        destination = line.destination
+        line.dead, line.died = True, self._clock.seconds()
+        self._dead.setdefault(destination.host, set()).add(destination.name)
+        self._log.warn("call-back {name} is dead", name=destination.name)
+        for retry in line.retries.values():
+            retry.cancel()
+        line.retries.clear()
+        waiting, line.queue = line.queue, deque()
+        self.queued -= len(waiting)
+        for other in waiting:
+            self._tell(other, Outcome.DEAD)
+        self._died(destination, letter.node)
+
+    def _tell(self, letter: Letter, outcome: Outcome) -> None:
+        """Say once what became of the letter."""
+        if letter.priority is Priority.PRESENCE:
+            self._count(outcome.value)
+        done, letter.done = letter.done, None
+        if done is not None:
+            done(outcome)
+
+    def _count(self, outcome: str) -> None:
+        if self._metrics is not None:
+            self._metrics.notification(outcome)
+
+
+def _judge(result: int | Unreachable) -> Outcome:
+    """The outcome that an answer amounts to."""
+    if isinstance(result, int):
+        return Outcome.DELIVERED if 200 <= result < 300 else Outcome.REFUSED
+    return Outcome.SLOW if isinstance(result, Slow) else Outcome.DEAD

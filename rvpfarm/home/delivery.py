@@ -1,0 +1,301 @@
+"""Where deliveries go, and how one change is told to all who watch (shell).
+
+A watcher of this home is told by a call to its own call-backs; one of another home over the farm link;
+one elsewhere over HTTP.  Telling thousands is cut in slices, so that other work goes on in between.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from rvpfarm.directory.model import Account, Directory
+from rvpfarm.home.courier import Courier, Destination, Letter, Priority
+from rvpfarm.home.fanout import Outcome, Spread
+from rvpfarm.home.node import News, Node, Subscription
+from rvpfarm.protocol.address import Names, parse_call_back
+from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
+from rvpfarm.protocol.notifications import PropertyNotice
+from rvpfarm.web.responses import Response
+from rvpfarm.web.writer import render_head
+
+#: How many watchers are told in one turn of the loop.
+SLICE = 100
+#: How long a call-back may take to answer (protocol notes 6.2).
+ANSWER_SECONDS = 10.0
+
+Done = Callable[[int | Unreachable], None]
+Answer = Callable[[Call], Reply | Relayed | Deferred[Reply | Relayed]]
+
+
+class Sender(Protocol):
+    """What carries calls to strangers; see L{rvpfarm.web.outgoing.Outgoing}."""
+
+    def send(
+        self,
+        host: str,
+        port: int,
+        wire: bytes,
+        done: Callable[[Response | Unreachable], None],
+        *,
+        answer_seconds: float = 10.0,
+    ) -> Callable[[], None]:
+        """Send C{wire}; C{done} is called exactly once."""
+
+
+class CallBackDestination:
+    """A client's listener, or whatever else a subscriber named by its own URL."""
+
+    __slots__ = ("_outgoing", "_port", "authority", "host", "name", "target")
+    is_client = True
+
+    def __init__(self, url: str, outgoing: Sender) -> None:
+        """
+        @param url: normalised, as L{rvpfarm.protocol.address.CallBack.url}.
+        """
+        call_back = parse_call_back(url, _NO_NAMES)
+        self.name = url
+        self.host = call_back.host
+        self.target = call_back.path.encode()
+        authority = call_back.host if call_back.port == 80 else f"{call_back.host}:{call_back.port}"
+        self.authority = authority.encode()
+        self._port = call_back.port
+        self._outgoing = outgoing
+
+    def send(self, head: bytes, body: bytes, done: Done) -> None:
+        """Call the listener."""
+        self._outgoing.send(
+            self.host,
+            self._port,
+            head + body,
+            lambda result: done(result.status if isinstance(result, Response) else result),
+            answer_seconds=ANSWER_SECONDS,
+        )
+
+
+class FarmDestination:
+    """A principal of another home of this farm; found anew for each letter, since people move."""
+
+    __slots__ = ("_elsewhere", "_target", "host", "name")
+    is_client = False
+
+    def __init__(self, name: str, target: bytes, elsewhere: Answer) -> None:
+        """
+        @param name: distinguishes the queue; letters for different subscriptions need not wait for
+            each other.
+        @param target: absolute logical URL of the principal's node.
+        @param elsewhere: routes and forwards a call.
+        """
+        self.name, self._target, self._elsewhere = name, target, elsewhere
+        self.host = ""
+
+    def send(self, head: bytes, body: bytes, done: Done) -> None:
+        """Hand the letter to the other home, which answers when its first attempt has an outcome."""
+        call = Call(b"NOTIFY", self._target, {}, body, head=head, vouched=True)
+        try:
+            answer = self._elsewhere(call)
+        except Refusal as refusal:
+            done(refusal.status)
+            return
+        if isinstance(answer, Deferred):
+            answer.addCallbacks(lambda reply: done(_handed_over(reply.status)), _failed, errbackArgs=(done,))
+        else:
+            done(_handed_over(answer.status))
+
+
+def _handed_over(status: int) -> int:
+    """What the other home's answer means here: it retries by itself whatever its own clients missed."""
+    return 412 if status in (500, 504) else status
+
+
+def _failed(failure: Failure, done: Done) -> None:
+    problem = failure.value
+    if isinstance(problem, Refusal):
+        done(problem.status)
+    elif isinstance(problem, Unreachable):
+        done(problem)
+    else:
+        done(Unreachable(failure.getErrorMessage()))
+        failure.raiseException()
+
+
+_NO_NAMES = Names({}, {})
+
+
+class Herald:
+    """Tells news to watchers, wherever they are."""
+
+    def __init__(
+        self,
+        home: str,
+        directory: Directory,
+        courier: Courier,
+        outgoing: Sender,
+        elsewhere: Answer,
+        clock: IReactorTime,
+        *,
+        local: Callable[[str], Node | None],
+        lost: Callable[[Subscription], None],
+        report: Callable[[int, float], None],
+    ) -> None:
+        """
+        @param home: id of this home.
+        @param local: the node of a principal of this home, if anything is kept for it.
+        @param lost: told of a subscription whose watcher exists no more.
+        @param report: told the size of each spread, and the seconds to its last acknowledgement.
+        """
+        self._home, self._directory, self._courier, self._outgoing = home, directory, courier, outgoing
+        self._elsewhere, self._clock, self._local, self._lost = elsewhere, clock, local, lost
+        self._report = report
+        self._jobs: deque[_Job] = deque()
+        self._scheduled = False
+
+    @property
+    def waiting(self) -> int:
+        """How many watchers are still to be told of something."""
+        return sum(job.left for job in self._jobs)
+
+    def announce(self, account: Account, news: Sequence[News], accepted: float) -> None:
+        """Tell C{news} of the node of C{account}.
+
+        @param accepted: when the change was accepted, for the figures.
+        """
+        spread = Spread(accepted, self._report)
+        for item in news:
+            notice = PropertyNotice(account.url, account.display_name, item.props)
+            self._jobs.append(_Job(spread, notice, account, iter(item.watchers), len(item.watchers)))
+        if self._jobs:
+            self._jobs[-1].last = True
+        if not self._scheduled:
+            self._work()
+
+    def call_back(self, url: str) -> CallBackDestination:
+        """The destination that a call-back URL names."""
+        return CallBackDestination(url, self._outgoing)
+
+    def _work(self) -> None:
+        """Tell one slice of watchers, and come back for the rest."""
+        self._scheduled = False
+        room = SLICE
+        while self._jobs and room > 0:
+            job = self._jobs[0]
+            for watcher in job.watchers:
+                job.left -= 1
+                room -= 1
+                self._tell(watcher, job)
+                if room == 0:
+                    break
+            else:
+                self._jobs.popleft()
+                if job.last:
+                    job.spread.complete()
+        if self._jobs:
+            self._scheduled = True
+            self._clock.callLater(0, self._work)
+
+    def _tell(self, watcher: Subscription, job: _Job) -> None:
+        """Tell one watcher."""
+        if not watcher.callee:
+            recipient = watcher.url or watcher.call_back
+            body = job.notice.body_for(recipient)
+            self._post(self.call_back(watcher.call_back), watcher, job, body, hops=1)
+            return
+        account = self._directory.peek(watcher.callee)
+        if account is None:
+            job.spread.sent()
+            found = self._directory.find(watcher.callee)
+            found.addCallbacks(
+                lambda account: self._tell_found(watcher, job, account),
+                lambda failure: None,  # unavailable: presence is dropped, a lease heals it
+            )
+            found.addBoth(lambda _: job.spread.settled(Outcome.DROPPED, self._clock.seconds()))
+            return
+        self._tell_found(watcher, job, account or None)
+
+    def _tell_found(self, watcher: Subscription, job: _Job, account: Account | bool | None) -> None:
+        """Tell a watcher whose own node is known, or known not to exist."""
+        if not isinstance(account, Account):
+            self._tell_stranger(watcher, job)
+        elif account.home != self._home:
+            body = job.notice.body_for(account.url, account.display_name)
+            target = account.url.encode()
+            destination = FarmDestination(f"farm:{watcher.id}", target, self._elsewhere)
+            self._post(destination, watcher, job, body, hops=1)
+        else:
+            node = self._local(account.key)
+            if node is not None and node.logins:
+                body = job.notice.body_for(account.url, account.display_name)
+                for url in node.live_call_backs():
+                    self._post(self.call_back(url), watcher, job, body, hops=2)
+
+    def _tell_stranger(self, watcher: Subscription, job: _Job) -> None:
+        """A watcher who is nobody of ours: gone, if it should be; else of another organisation."""
+        farm = self._directory.farm()
+        host = watcher.callee.partition("/")[0]
+        if host in farm.domains:
+            self._lost(watcher)
+        elif farm.policy("federation", job.account.domain) == "open":
+            body = job.notice.body_for(watcher.url or watcher.call_back)
+            self._post(ServerDestination(watcher.call_back, self._outgoing), watcher, job, body, hops=1)
+
+    def _post(
+        self, destination: Destination, watcher: Subscription, job: _Job, body: bytes, hops: int
+    ) -> None:
+        """Put the notification of one watcher into the queue of one destination."""
+        spread, account = job.spread, job.account
+        spread.sent()
+        headers = [
+            (b"RVP-Hop-Count", b"%d" % hops),
+            (b"RVP-From-Principal", account.domain.encode()),
+            (b"Subscription-Id", b"%d" % watcher.id),
+            (b"Content-Type", b"text/xml"),
+        ]
+        if isinstance(destination, CallBackDestination):
+            target, host = destination.target, destination.authority
+        else:
+            host, slash, path = watcher.callee.encode().partition(b"/")
+            target = slash + path
+            # Between homes the answer waits for the client, so that the figures tell the truth.
+            headers.insert(0, (b"RVP-Ack-Type", b"DeepOr"))
+        self._courier.post(
+            destination,
+            Letter(
+                head=render_head(b"NOTIFY", target, host, headers, body),
+                body=body,
+                priority=Priority.PRESENCE,
+                node=watcher.callee,
+                done=lambda outcome: spread.settled(outcome, self._clock.seconds()),
+                key=watcher.id,
+                gone=lambda: self._lost(watcher),
+            ),
+        )
+
+
+class ServerDestination(CallBackDestination):
+    """The server of another organisation: its status counts, and it is tried again (6.5)."""
+
+    __slots__ = ()
+    is_client = False
+
+
+class _Job:
+    """One piece of news on its way to those who watch."""
+
+    __slots__ = ("account", "last", "left", "notice", "spread", "watchers")
+
+    def __init__(
+        self,
+        spread: Spread,
+        notice: PropertyNotice,
+        account: Account,
+        watchers: Iterator[Subscription],
+        left: int,
+    ) -> None:
+        self.spread, self.notice, self.account = spread, notice, account
+        self.watchers, self.left = watchers, left
+        self.last = False

@@ -1,0 +1,161 @@
+"""All the nodes of one home, and everything on them that runs out (core).
+
+Nodes come into being when somebody first calls at them and go when nothing is left to keep.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+from rvpfarm.directory.model import Account
+from rvpfarm.home.leases import LeaseBook
+from rvpfarm.home.node import News, Node, Property, Subscription
+from rvpfarm.home.presence import View
+from rvpfarm.home.properties import Keeping, lapse_property, lapse_view
+from rvpfarm.home.records import Change, DropNode, DropSubscription, DropView, Saved
+from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, restored
+from rvpfarm.protocol.acls import parse_acl
+from rvpfarm.protocol.address import Names
+from rvpfarm.protocol.headers import Kind
+from rvpfarm.protocol.xml import QName
+
+
+class Census(Protocol):
+    """What a keeper reports to."""
+
+    def lease_expired(self, kind: str) -> None:
+        """A lease of that kind ran out."""
+
+    def call_back_blocked(self, rule: str) -> None:
+        """A call-back was refused by that rule."""
+
+
+class Keeper:
+    """Keeps the nodes of one home.
+
+    @ivar books: subscriptions of all nodes.
+    @ivar keeping: views and leased properties of all nodes.
+    """
+
+    def __init__(self, census: Census, random: Callable[[int], bytes]) -> None:
+        """
+        @param random: that many unpredictable bytes.
+        """
+        self._census = census
+        self._nodes: dict[str, Node] = {}
+        self.books = Books(SubscriptionIds(None), census.call_back_blocked)
+        views: LeaseBook[View] = LeaseBook()
+        properties: LeaseBook[Property] = LeaseBook()
+        self.keeping = Keeping(views, properties, lambda: 1 + int.from_bytes(random(4), "big") // 2)
+
+    def __len__(self) -> int:
+        """How many nodes there is something to keep for."""
+        return len(self._nodes)
+
+    def get(self, key: str) -> Node | None:
+        """The node of that key, if anything is kept for it."""
+        return self._nodes.get(key)
+
+    def node(self, account: Account) -> Node:
+        """The node of C{account}, made if need be; see L{settle}."""
+        node = self._node(account.key)
+        node.account = account
+        return node
+
+    def settle(self, node: Node) -> None:
+        """Something happened to C{node}: keep it, or let it go if there is nothing left to keep."""
+        if node.idle:
+            self._nodes.pop(node.key, None)
+        else:
+            self._nodes.setdefault(node.key, node)
+
+    def restore(self, saved: Saved, names: Names, now: float) -> None:
+        """Take up what was kept before a restart; what has run out meanwhile lapses at the next sweep."""
+        self.books.ids = SubscriptionIds(saved.meta.get(IDS_META))
+        for row in saved.subscriptions:
+            subscription = restored(row, names)
+            self.books.enter(self._node(row.node), subscription, row.until)
+        for kept in saved.views:
+            view = View(kept.node, kept.id, kept.state, kept.default, kept.seconds, kept.address, kept.order)
+            self._node(kept.node).views.restore(view)
+            self.keeping.views.grant(view, kept.until)
+        for each in saved.properties:
+            prop = Property(each.node, QName(each.namespace, each.local), each.value, each.default)
+            self._node(each.node).properties[prop.name] = prop
+            if each.until > 0:
+                self.keeping.properties.grant(prop, each.until)
+        for acl in saved.acls:
+            self._node(acl.node).set_acl(parse_acl(acl.xml, names))
+
+    def _node(self, key: str) -> Node:
+        node = self._nodes.get(key)
+        if node is None:
+            node = self._nodes[key] = Node(key)
+        return node
+
+    def sweep(self, now: float) -> Iterator[tuple[Node, list[Change], list[News]]]:
+        """Let lapse what is due: per node, what the journal is to keep and what watchers are to hear."""
+        for kind in (Kind.LOGIN, Kind.PROPERTY):
+            leases = self.books.leases(kind)
+            for subscription in leases.sweep(now):
+                self._census.lease_expired("login" if kind is Kind.LOGIN else "property")
+                node = self._nodes.get(subscription.node)
+                if node is None:
+                    continue
+                self.books.remove(node, subscription)
+                yield node, [DropSubscription(subscription.id)], []
+                self.settle(node)
+        for view in self.keeping.views.sweep(now):
+            self._census.lease_expired("presence")
+            node = self._nodes.get(view.node)
+            if node is None:
+                continue
+            yield node, *lapse_view(node, view, self.keeping, now)
+            self.settle(node)
+        for prop in self.keeping.properties.sweep(now):
+            node = self._nodes.get(prop.node)
+            if node is None:
+                continue
+            yield node, *lapse_property(node, prop)
+            self.settle(node)
+
+    def end_views(self, node: Node, address: str) -> tuple[list[Change], list[News]]:
+        """Nobody can be reached at C{address} any more: the views made there are over."""
+        before = node.views.effective
+        changes: list[Change] = []
+        for view in node.views:
+            if view.address == address:
+                node.views.end(view)
+                self.keeping.views.drop(view)
+                changes.append(DropView(node.key, view.id))
+        return changes, node.state_news(before)
+
+    def lose(self, subscription: Subscription) -> list[Change]:
+        """Strike off the subscription of a watcher who is gone for good."""
+        node = self._nodes.get(subscription.node)
+        if node is None or node.find(subscription.id) is not subscription:
+            return []
+        self.books.remove(node, subscription)
+        self.settle(node)
+        return [DropSubscription(subscription.id)]
+
+    def retire(self, node: Node) -> tuple[list[Change], list[News]]:
+        """Let go of a node that is not of this home any more; its watchers see it go offline."""
+        before = node.views.effective
+        for view in node.views:
+            node.views.end(view)
+            self.keeping.views.drop(view)
+        news = node.state_news(before)
+        for kind in (Kind.LOGIN, Kind.PROPERTY):
+            for subscription in list(node.subscriptions(kind).values()):
+                self.books.remove(node, subscription)
+        for prop in node.properties.values():
+            self.keeping.properties.drop(prop)
+        self._nodes.pop(node.key, None)
+        return [DropNode(node.key)], news
+
+    def farm_changed(self) -> None:
+        """Farm-wide settings changed: what follows from them is worked out anew when needed."""
+        for node in self._nodes.values():
+            node.farm_changed()

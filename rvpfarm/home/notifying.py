@@ -1,0 +1,148 @@
+"""NOTIFY as it arrives (protocol notes 3.6, 6): may it pass, to which call-backs, with which body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from rvpfarm.home.courier import Priority
+from rvpfarm.home.node import Node, Visit
+from rvpfarm.protocol.address import Principal, parse_principal
+from rvpfarm.protocol.calls import BadRequest, Forbidden, Unproven
+from rvpfarm.protocol.headers import Ack, check_content_type, parse_ack, parse_hops, parse_subscription_id
+from rvpfarm.protocol.notifications import Notification, parse_notification, relay_body
+
+#: What marks a typing notice or the opening of a conversation (protocol notes 7.3).
+_CONTROL = b"text/x-msmsgscontrol"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """A NOTIFY that passes.
+
+    @ivar call_backs: the distinct URLs of the places that are to have it.
+    @ivar ack: what the sender wants to know before it is answered.
+    @ivar hops: the hop count to send, the received one plus one (1.6).
+    @ivar sender: C{RVP-From-Principal} to send; empty for an anonymous one.
+    @ivar key: a newer notification of the same subscription replaces this one while it waits.
+    @ivar number: the C{Subscription-Id} it came with, passed on.
+    """
+
+    call_backs: tuple[str, ...]
+    ack: Ack
+    hops: int
+    sender: str
+    body: bytes
+    priority: Priority
+    key: Hashable
+    number: int | None
+
+    @property
+    def is_property(self) -> bool:
+        """A property notification: any status of a client counts as delivered (6.5)."""
+        return self.priority is Priority.PRESENCE
+
+
+def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Relay:
+    """Judge a NOTIFY for this node.
+
+    @param name_of: the display name of a principal, for clients that need one (6.4).
+    @raise Forbidden: the sender may not send here, or is not who the body says.
+    """
+    headers = visit.call.headers
+    may_send = node.allows("send-to", visit.identity, visit.farm)
+    if not may_send and (visit.identity.principal is None or not _may_be_property(visit)):
+        node.refuse("send-to", visit)
+    check_content_type(headers)
+    notification = parse_notification(visit.call.body)
+    sender = _sender(notification, visit)
+    if notification.kind == "property":
+        _check_property_sender(node, visit, sender)
+    elif not may_send:
+        node.refuse("send-to", visit)
+    ack = parse_ack(headers)
+    if ack is None:
+        ack = Ack.DEEP_OR if notification.kind == "message" else Ack.SINGLE_HOP
+    number = parse_subscription_id(headers)
+    principal = visit.identity.principal
+    return Relay(
+        call_backs=tuple(node.live_call_backs()),
+        ack=ack,
+        hops=parse_hops(headers) + 1,
+        sender=principal.url if principal else "",
+        body=_body(node, visit, notification, sender, name_of),
+        priority=_priority(notification, visit.call.body),
+        key=(principal.key if principal else "", number) if number is not None else None,
+        number=number,
+    )
+
+
+def _may_be_property(visit: Visit) -> bool:
+    """Does the body look like a property notification; settled by parsing it."""
+    return b"propnotification" in visit.call.body
+
+
+def _sender(notification: Notification, visit: Visit) -> Principal | None:
+    """Whom the body names as its sender.
+
+    @raise Unproven: it names somebody, and the caller is nobody yet.
+    @raise Forbidden: it names somebody else than the caller (design invariant 1).
+    """
+    if notification.sender is None:
+        return visit.identity.principal
+    try:
+        named = parse_principal(notification.sender, visit.names)
+    except BadRequest as problem:
+        raise BadRequest("notification-from is not a principal") from problem
+    caller = visit.identity.principal
+    if notification.kind == "property":
+        return named
+    if caller is None:
+        raise Unproven()
+    if named.key != caller.key:
+        raise Forbidden("notification-from is not the one who sends")
+    return named
+
+
+def _check_property_sender(node: Node, visit: Visit, about: Principal | None) -> None:
+    """A property notification passes unless its sender is denied, and speaks of its own (13.20).
+
+    @raise Forbidden: neither a server of the domain it speaks of, nor the principal itself; or denied.
+    """
+    caller = visit.identity.principal
+    assert about is not None
+    if caller is None:
+        raise Unproven()
+    own = about.key == caller.key or (caller.is_server and about.key.partition("/")[0] == caller.key)
+    if not own:
+        raise Forbidden("a property notification may only speak of its sender's own")
+    for ace in node.acl(visit.farm).aces:
+        if ace.principal in (caller.key, about.key) and not ace.deny.isdisjoint(("send-to", "all")):
+            raise Forbidden("the access list of this node denies it")
+
+
+def _priority(notification: Notification, body: bytes) -> Priority:
+    """What is given up first when a queue is full."""
+    if notification.kind == "property":
+        return Priority.PRESENCE
+    return Priority.TYPING if _CONTROL in body else Priority.MESSAGE
+
+
+def _body(
+    node: Node,
+    visit: Visit,
+    notification: Notification,
+    sender: Principal | None,
+    name_of: Callable[[Principal], str],
+) -> bytes:
+    """The body to relay: the sender's own bytes wherever every client can take them (6.4)."""
+    account = node.account
+    assert account is not None
+    return relay_body(
+        notification,
+        visit.call.body,
+        sender=sender.url if sender else "",
+        sender_name=name_of(sender) if sender and notification.sender_description is None else "",
+        recipient=account.url,
+        recipient_name=account.display_name,
+    )

@@ -1,0 +1,425 @@
+"""The home server: finds the node, asks it, journals, then performs the effects (shell).
+
+A call passes the checks in the order of protocol notes 2.4, which is what makes status codes predictable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rvpfarm.auth.challenge import Gate, Identity
+from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable
+from rvpfarm.directory.names import names_of
+from rvpfarm.home.courier import Courier, Destination, Letter, Priority
+from rvpfarm.home.delivery import Answer, Herald, Sender
+from rvpfarm.home.fanout import Acknowledgement
+from rvpfarm.home.fanout import Outcome as Delivered
+from rvpfarm.home.journal import Journal
+from rvpfarm.home.keeper import Keeper
+from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
+from rvpfarm.home.notifying import Relay, notify
+from rvpfarm.home.privacy import access
+from rvpfarm.home.properties import propfind, proppatch
+from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
+from rvpfarm.observe.metrics import Metrics
+from rvpfarm.protocol.address import Principal, Target, parse_target
+from rvpfarm.protocol.calls import (
+    Busy,
+    Call,
+    Failed,
+    Forbidden,
+    NotFound,
+    Refusal,
+    Relayed,
+    Reply,
+    Unproven,
+)
+from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_ack, parse_hops, parse_version
+from rvpfarm.web.writer import render_head
+
+#: How long a deep acknowledgement may take in all (protocol notes 6.2): under the 30 s of old clients.
+ACKNOWLEDGEMENT_SECONDS = 20.0
+#: How often leases are looked at; they must lapse within 5 s (protocol notes 5.2).
+SWEEP_SECONDS = 1.0
+
+
+class Home(Service):
+    """Answers the calls for the nodes of one home, and hands on those for other homes."""
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        home: str,
+        *,
+        directory: Directory,
+        gate: Gate,
+        journal: Journal,
+        outgoing: Sender,
+        elsewhere: Answer,
+        clock: IReactorTime,
+        metrics: Metrics,
+        random: Callable[[int], bytes],
+    ) -> None:
+        """
+        @param home: the id of this home in the directory.
+        @param elsewhere: what answers a call for a node of another home.
+        @param random: that many unpredictable bytes.
+        """
+        self._home, self._directory, self._gate, self._journal = home, directory, gate, journal
+        self._elsewhere, self._clock, self._metrics, self._random = elsewhere, clock, metrics, random
+        self.courier = Courier(clock, self._died, metrics)
+        self.keeper = Keeper(metrics, random)
+        self.herald = Herald(
+            home,
+            directory,
+            self.courier,
+            outgoing,
+            elsewhere,
+            clock,
+            local=self.keeper.get,
+            lost=self._lost,
+            report=self._spread,
+        )
+        self._sweeper = LoopingCall(self._sweep)
+        self._sweeper.clock = clock
+        self._swept: Deferred[LoopingCall] | None = None
+        self._show()
+
+    def startService(self) -> None:
+        """Take up what the journal kept, then begin to sweep leases."""
+        self.keeper.restore(self._journal.load(), names_of(self._directory.farm()), self._clock.seconds())
+        self._directory.watch(self._directory_changed)
+        super().startService()
+        self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)
+
+    def stopService(self) -> Deferred[LoopingCall] | None:
+        """Stop sweeping and delivering."""
+        super().stopService()
+        if self._sweeper.running:
+            self._sweeper.stop()
+        self.courier.stop()
+        return self._swept
+
+    def answer(self, call: Call) -> Reply | Relayed | Deferred[Reply | Relayed]:
+        """Answer one call.
+
+        @raise Refusal: anything that protocol notes 2.4 to 3.9 refuse; also through the Deferred.
+        """
+        check_method(call.method)
+        target = parse_target(call.target, call.headers.get(b"host"), names_of(self._directory.farm()))
+        account = self._directory.peek(target.key)
+        if account is None:
+            found = self._directory.find(target.key)
+            found.addErrback(_unavailable)
+            return found.addCallback(lambda account: self._locate(call, target, account))
+        return self._locate(call, target, cast("Account | None", account or None))
+
+    def _locate(
+        self, call: Call, target: Target, account: Account | None
+    ) -> Reply | Relayed | Deferred[Reply | Relayed]:
+        """Hand on a call for somebody else's node; find out who asks for one of ours."""
+        if account is not None and account.home != self._home:
+            return self._elsewhere(call)
+        headers = call.headers
+        parse_version(headers)
+        if parse_hops(headers) > HOP_LIMIT and call.method == b"NOTIFY":
+            raise Failed("too many hops")
+        parse_ack(headers)
+        farm = self._directory.farm()
+        now = self._clock.seconds()
+        identity = self._gate.identify(
+            call, target, farm, names_of(farm), self._directory, now, self._random(8)
+        )
+        if isinstance(identity, Deferred):
+            return identity.addCallback(lambda identity: self._visit(call, target, account, identity))
+        return self._visit(call, target, account, identity)
+
+    def _visit(
+        self, call: Call, target: Target, account: Account | None, identity: Identity
+    ) -> Reply | Deferred[Reply | Relayed]:
+        """Let a known caller do at the node what its access list permits."""
+        farm = self._directory.farm()
+        self._check_organisation(identity, target)
+        if account is None or not account.enabled:
+            raise NotFound("there is no such node")
+        if identity.proof != "none":
+            self.courier.revive(call.peer)
+        node = self.keeper.node(account)
+        visit = Visit(call, identity, self._clock.seconds(), farm, names_of(farm))
+        try:
+            if call.method == b"NOTIFY":
+                return self._relay(node, notify(node, visit, self._name_of), visit)
+            return self._perform(node, self._decide(node, visit), visit.now)
+        except Unproven as refusal:
+            if refusal.headers:
+                raise
+            raise self._gate.unproven(target, farm, visit.now, self._random(8)) from None
+        finally:
+            self.keeper.settle(node)
+
+    def _check_organisation(self, identity: Identity, target: Target) -> None:
+        """Let principals of other organisations in only where the administrator federates.
+
+        @raise Forbidden: federation is closed, which is the default (design invariant 9).
+        """
+        principal = identity.principal
+        if principal is None:
+            return
+        farm = self._directory.farm()
+        organisation = principal.key.partition("/")[0]
+        if organisation not in farm.domains and farm.policy("federation", target.domain) != "open":
+            raise Forbidden("this farm does not talk with that organisation")
+
+    def _decide(self, node: Node, visit: Visit) -> Outcome:
+        """What the call does to the node."""
+        method = visit.call.method
+        if method == b"SUBSCRIBE":
+            outcome = subscribe(node, visit, self.keeper.books)
+            self._revive_call_back(visit.call)
+            return outcome
+        if method == b"UNSUBSCRIBE":
+            return unsubscribe(node, visit, self.keeper.books)
+        if method == b"SUBSCRIPTIONS":
+            return subscriptions(node, visit)
+        if method == b"PROPFIND":
+            return propfind(node, visit)
+        if method == b"PROPPATCH":
+            return proppatch(node, visit, self.keeper.keeping)
+        return access(node, visit)
+
+    def _perform(self, node: Node, outcome: Outcome, accepted: float) -> Reply | Deferred[Reply | Relayed]:
+        """Journal first, then tell the watchers, then answer."""
+        if not outcome.changes or not outcome.durable:
+            if outcome.changes:
+                self._journal.write(outcome.changes, None)
+            self._announce(node, outcome.news, accepted)
+            return outcome.reply
+        answer: Deferred[Reply | Relayed] = Deferred()
+
+        def written(problem: Failure | None) -> None:
+            if problem is None:
+                self._announce(node, outcome.news, accepted)
+                answer.callback(outcome.reply)
+                return
+            if outcome.undo is not None:
+                outcome.undo()
+                self.keeper.settle(node)
+            answer.errback(Busy("the home cannot keep its state just now", retry_after_seconds=30))
+
+        try:
+            self._journal.write(outcome.changes, written)
+        except Busy:
+            if outcome.undo is not None:
+                outcome.undo()
+            raise
+        return answer
+
+    def _announce(self, node: Node, news: Sequence[News], accepted: float) -> None:
+        """Tell watchers; after a restart the directory may have to be asked for the node's name first."""
+        if not news:
+            return
+        if node.account is not None:
+            self.herald.announce(node.account, news, accepted)
+            return
+        found = self._directory.find(node.key)
+
+        def named(account: Account | None) -> None:
+            if account is not None:
+                self.herald.announce(account, news, accepted)
+
+        def unnamed(failure: Failure) -> None:
+            failure.trap(DirectoryUnavailable)
+            self._log.warn("{node}: nobody was told: the directory is away", node=node.key)
+
+        found.addCallbacks(named, unnamed)
+
+    # Messages.
+
+    def _relay(self, node: Node, relay: Relay, visit: Visit) -> Reply | Deferred[Reply | Relayed]:
+        """Deliver a NOTIFY to every place, and answer as its acknowledgement type promises."""
+        reachable = [url for url in relay.call_backs if not self.courier.is_dead(url)]
+        ack = Acknowledgement(relay.ack, len(reachable))
+        if not reachable:
+            self._count_message(relay, "unreachable", visit.now)
+            verdict = ack.verdict()
+            assert verdict is not None
+            raise verdict
+        waiting = _Waiting(self, relay, ack, visit.now)
+        headers = self._relay_headers(relay)
+        for url in reachable:
+            destination = self.herald.call_back(url)
+            head = render_head(b"NOTIFY", destination.target, destination.authority, headers, relay.body)
+            letter = Letter(head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key)
+            self.courier.post(destination, letter)
+        return waiting.answer(self._clock)
+
+    def _relay_headers(self, relay: Relay) -> tuple[tuple[bytes, bytes], ...]:
+        """The headers of a relayed NOTIFY: those of its sender, one hop further (protocol notes 6.2)."""
+        headers = [(b"RVP-Hop-Count", b"%d" % relay.hops), (b"Content-Type", b"text/xml")]
+        if relay.sender:
+            headers.insert(1, (b"RVP-From-Principal", relay.sender.encode()))
+        if relay.number is not None:
+            headers.insert(1, (b"Subscription-Id", b"%d" % relay.number))
+        if not relay.is_property:
+            headers.insert(0, (b"RVP-Ack-Type", relay.ack.value.encode()))
+        return tuple(headers)
+
+    def _count_message(self, relay: Relay, outcome: str, accepted: float) -> None:
+        if relay.priority is not Priority.PRESENCE:
+            self._metrics.message(relay.ack.value, outcome, self._clock.seconds() - accepted)
+
+    def _name_of(self, principal: Principal) -> str:
+        """What to call a sender who did not say its name."""
+        account = self._directory.peek(principal.key)
+        if isinstance(account, Account):
+            return account.display_name
+        return principal.url.rpartition("/")[2]
+
+    # What happens by itself.
+
+    def _sweep(self) -> None:
+        """Let lapse what nobody renewed."""
+        now = self._clock.seconds()
+        self.courier.prune(now - LONGEST)
+        try:
+            for node, changes, news in self.keeper.sweep(now):
+                self._journal.write(changes, None)
+                self._announce(node, news, now)
+        except Busy:
+            self._log.warn("the journal is full; lapsed leases are written when it has room")
+        except Exception:  # or the loop would end here, in silence
+            self._log.failure("the sweep failed")
+
+    def _died(self, destination: Destination, key: str) -> None:
+        """A call-back is dead: a place whose every call-back is dead has no say any more (5.3 rule 9)."""
+        node = self.keeper.get(key)
+        if node is None:
+            return
+        urls = {login.call_back for login in node.logins.values()}
+        hosts = {url: self.herald.call_back(url).host for url in urls}
+        if any(host == destination.host and not self.courier.is_dead(url) for url, host in hosts.items()):
+            return
+        changes, news = self.keeper.end_views(node, destination.host)
+        if changes:
+            self._journal.write(changes, None)
+        self._announce(node, news, self._clock.seconds())
+
+    def _lost(self, subscription: Subscription) -> None:
+        """A watcher is gone for good (403, 404): forget its subscription (protocol notes 6.5)."""
+        changes = self.keeper.lose(subscription)
+        if changes:
+            self._journal.write(changes, None)
+
+    def _directory_changed(self, key: str | None) -> None:
+        """The directory says that an account, or the farm, is not what it was."""
+        if key is None:
+            self.keeper.farm_changed()
+            return
+        node = self.keeper.get(key)
+        if node is None:
+            return
+        found = self._directory.find(key)
+        found.addCallbacks(
+            lambda account: self._account_changed(node, account),
+            lambda failure: failure.trap(DirectoryUnavailable),
+        )
+
+    def _account_changed(self, node: Node, account: Account | None) -> None:
+        """Keep an account that is still ours; let go of one that was disabled or moved (product F49)."""
+        if account is not None and account.enabled and account.home == self._home:
+            node.account = account
+            return
+        known = node.account or account
+        changes, news = self.keeper.retire(node)
+        self._journal.write(changes, None)
+        if known is not None:
+            self.herald.announce(known, news, self._clock.seconds())
+
+    def _revive_call_back(self, call: Call) -> None:
+        """A client that names its call-back wants it tried again, whatever happened before."""
+        url = call.headers.get(b"call-back")
+        if url:
+            destination = self.herald.call_back(url.decode("latin-1"))
+            self.courier.revive_one(destination.name, destination.host)
+
+    def _spread(self, size: int, seconds: float) -> None:
+        self._metrics.fanout(size)
+        self._metrics.fanout_done(seconds)
+
+    def _show(self) -> None:
+        """Let the metrics see what is held."""
+        books, gauge = self.keeper.books, self._metrics.gauge
+        gauge("users_online", lambda: books.online)
+        gauge("sessions", lambda: len(self.keeper.keeping.views))
+        gauge("subscriptions", lambda: len(books.logins), type="login")
+        gauge("subscriptions", lambda: len(books.watchers), type="property")
+        gauge("queue_depth", lambda: self.courier.queued, queue="outbound")
+        gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
+        gauge("queue_depth", lambda: self._journal.depth, queue="journal")
+
+
+class _Waiting:
+    """A sender who waits for acknowledgements."""
+
+    __slots__ = ("_accepted", "_ack", "_deferred", "_home", "_relay", "_timer")
+
+    def __init__(self, home: Home, relay: Relay, ack: Acknowledgement, accepted: float) -> None:
+        self._home, self._relay, self._ack, self._accepted = home, relay, ack, accepted
+        self._deferred: Deferred[Reply | Relayed] | None = None
+        self._timer: IDelayedCall | None = None
+
+    def add(self, outcome: Delivered) -> None:
+        """One delivery has its outcome."""
+        if self._relay.is_property and outcome is Delivered.REFUSED:
+            outcome = Delivered.DELIVERED
+        if self._ack.add(outcome) and self._deferred is not None:
+            self._settle()
+
+    def answer(self, clock: IReactorTime) -> Reply | Deferred[Reply | Relayed]:
+        """The answer, at once if it is known."""
+        if self._ack.settled:
+            return self._reply()
+        self._deferred = Deferred()
+        self._timer = clock.callLater(ACKNOWLEDGEMENT_SECONDS, self._expire)
+        return self._deferred
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._ack.expire()
+        self._settle()
+
+    def _settle(self) -> None:
+        assert self._deferred is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        try:
+            reply = self._reply()
+        except Refusal as refusal:
+            self._deferred.errback(refusal)
+        else:
+            self._deferred.callback(reply)
+
+    def _reply(self) -> Reply:
+        verdict = self._ack.verdict()
+        self._home._count_message(self._relay, _OUTCOMES[verdict.status if verdict else 200], self._accepted)
+        if verdict is not None:
+            raise verdict
+        return Reply(200)
+
+
+_OUTCOMES = {200: "delivered", 412: "unreachable", 500: "refused", 504: "slow"}
+
+
+def _unavailable(failure: Failure) -> Failure:
+    """A directory that cannot be asked is no reason to say that nobody is there."""
+    failure.trap(DirectoryUnavailable)
+    raise Busy("the directory cannot be asked just now")

@@ -1,0 +1,331 @@
+"""What a daemon counts, under the names of the product notes (section 6.1), and how late its reactor is.
+
+Labels come from closed sets: never a user, an address, a path or a foreign domain.  Children of labelled
+metrics are looked up once and kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from twisted.application.service import Service
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from rvpfarm.protocol.calls import METHODS, REASONS
+
+#: The methods that get a label of their own; any other is C{OTHER}.
+VERBS = frozenset({*METHODS, b"OPTIONS"})
+
+#: What each gauge tells, by its name without C{rvp_}.
+GAUGES = {
+    "users_online": "Users that somebody can see online",
+    "sessions": "Signed-in views",
+    "subscriptions": "Subscriptions held, by type",
+    "queue_depth": "Work waiting, by queue",
+    "outbound_connections": "Open connections to others, by kind of peer",
+    "connections": "Open connections from callers",
+    "in_work": "Requests in work",
+    "directory_staleness_seconds": "How long ago the directory was last known to be current",
+    "directory_cache_size": "Accounts remembered",
+}
+
+_FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+#: Most label values per metric that nobody declared; further ones are counted as C{other}.
+_STRAYS = 64
+
+_Child = TypeVar("_Child", Counter, Histogram)
+
+
+class _Family(Generic[_Child]):
+    """A labelled metric with its children at hand, by label value or tuple of label values."""
+
+    __slots__ = ("_children", "_common", "_count", "_metric")
+
+    def __init__(
+        self, metric: _Child, common: tuple[str, ...], known: Iterable[tuple[str, ...]] = ()
+    ) -> None:
+        """
+        @param common: values of the labels that all metrics of the process share.
+        @param known: combinations that are shown from the start, as zero.
+        """
+        self._metric: _Child = metric
+        self._common = common
+        self._count = len(metric._labelnames) - len(common)
+        self._children: dict[tuple[str, ...], _Child] = {}
+        for values in known:
+            self.child(values)
+
+    def child(self, values: tuple[str, ...]) -> _Child:
+        """The child for C{values}; beyond the cap, the one named C{other}."""
+        found = self._children.get(values)
+        if found is None:
+            if len(self._children) >= _STRAYS and self._count:
+                values = ("other",) * self._count
+            found = self._children[values] = self._metric.labels(*self._common, *values)
+        return found
+
+
+def _code(status: int) -> str:
+    """The label of a status code: a known one itself, otherwise its class, C{none} without an answer."""
+    if status in REASONS:
+        return str(status)
+    if 100 <= status <= 599:
+        return f"{status // 100}xx"
+    return "other" if status else "none"
+
+
+class Metrics:
+    """Everything one daemon counts.  Made once, in C{tap}, and handed down."""
+
+    _log = Logger()
+
+    def __init__(self, registry: CollectorRegistry, *, role: str, node: str) -> None:
+        """
+        @param registry: where the metrics are registered; tests bring their own.
+        @param role: C{"router"}, C{"home"} or C{"dns"}.
+        @param node: the name of this process within the farm.
+        """
+        # Without this every counter would be followed by a second series telling when it was made.
+        disable_created_metrics()
+        self.registry = registry
+        self._common = (role, node)
+        self._gauges: dict[str, Gauge] = {}
+        self._broken: set[str] = set()
+        self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
+        self._build()
+        self._lag = self._histogram("reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST)
+        self._show_process(registry)
+
+    def _build(self) -> None:
+        """Register what is counted."""
+        self._request_total = self._counter("requests", "Requests answered", ("verb", "code"))
+        self._request_seconds = self._histogram(
+            "request_seconds", "From the end of a request to its answer", ("verb",), buckets=_FAST
+        )
+        self._rejected = self._counter(
+            "rejected", "Requests refused for load", ("reason",), [("queue",), ("conn",), ("drain",)]
+        )
+        self._route = self._counter(
+            "route",
+            "Routing decisions",
+            ("decision",),
+            [("redirect",), ("proxy",), ("local",), ("reject",)],
+        )
+        self._messages = self._counter(
+            "messages", "Messages (NOTIFY) by what was asked and what came of it", ("ack", "outcome")
+        )
+        self._delivery = self._histogram(
+            "delivery_seconds", "From accepting a message to its answer", ("ack",), buckets=_FAST
+        )
+        outcomes = ("delivered", "refused", "dead", "slow", "dropped", "replaced", "retried")
+        self._notifications = self._counter(
+            "notifications", "Call-backs by outcome", ("outcome",), [(outcome,) for outcome in outcomes]
+        )
+        self._fanout_size = self._histogram(
+            "fanout_size", "Watchers told of one change of presence", buckets=_SIZES
+        )
+        self._fanout_seconds = self._histogram(
+            "fanout_seconds",
+            "From the accepted PROPPATCH to the last acknowledged call-back",
+            buckets=_FAST,
+        )
+        self._expired = self._counter("lease_expired", "Leases that ran out", ("kind",))
+        self._renewed = self._counter("lease_renewed", "Leases renewed in time", ("kind",))
+        self._reads = self._counter("directory_reads", "Directory look-ups", ("result", "cache"))
+        self._read_seconds = self._histogram(
+            "directory_seconds", "Time the directory took to answer", buckets=_FAST
+        )
+        self._auth = self._counter("auth_failures", "Sign-ins that failed", ("method", "cause"))
+        self._outbound = self._counter(
+            "outbound_requests", "Requests made to others", ("verb", "code", "peer")
+        )
+        self._blocked = self._counter("call_back_blocked", "Call-backs refused by policy", ("rule",))
+        self._link = self._counter("link_calls", "Calls over farm links", ("outcome",))
+        self._commit_size = self._histogram("journal_batch_size", "Changes in one commit", buckets=_SIZES)
+        self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
+
+    def _show_process(self, registry: CollectorRegistry) -> None:
+        """Add what is told of every Python process, and our version."""
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        try:
+            ours = version("rvpfarm")
+        except PackageNotFoundError:
+            ours = "unknown"
+        info = Gauge("rvp_info", "What is running", ("role", "node", "version"), registry=registry)
+        info.labels(*self._common, ours).set(1)
+
+    def _counter(
+        self, name: str, text: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()
+    ) -> _Family[Counter]:
+        """Register C{rvp_<name>_total}."""
+        metric = Counter(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry)
+        return _Family(metric, self._common, known or ([] if labels else [()]))
+
+    def _histogram(
+        self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
+    ) -> _Family[Histogram]:
+        """Register the histogram C{rvp_<name>}."""
+        metric = Histogram(
+            f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, buckets=buckets
+        )
+        return _Family(metric, self._common, [] if labels else [()])
+
+    def request(self, verb: bytes, status: int, seconds: float) -> None:
+        """A request was answered with C{status} after C{seconds}."""
+        known = self._requests.get((verb, status))
+        if known is None:
+            name = verb.decode("ascii") if verb in VERBS else "OTHER"
+            known = (
+                self._request_total.child((name, _code(status))),
+                self._request_seconds.child((name,)),
+            )
+            if verb in VERBS and status in REASONS:
+                self._requests[verb, status] = known
+        known[0].inc()
+        known[1].observe(seconds)
+
+    def rejected(self, reason: str) -> None:
+        """A request was refused for load: C{"queue"}, C{"conn"} or C{"drain"}."""
+        self._rejected.child((reason,)).inc()
+
+    def route(self, decision: str) -> None:
+        """A call was routed: C{"redirect"}, C{"proxy"}, C{"local"} or C{"reject"}."""
+        self._route.child((decision,)).inc()
+
+    def message(self, ack: str, outcome: str, seconds: float) -> None:
+        """A message asking for C{ack} was answered.
+
+        @param outcome: such as C{"delivered"}, C{"accepted"}, C{"refused"}, C{"offline"}, C{"slow"}.
+        """
+        self._messages.child((ack, outcome)).inc()
+        self._delivery.child((ack,)).observe(seconds)
+
+    def notification(self, outcome: str) -> None:
+        """A call-back came to an end, or was dropped, replaced by a newer one, or is tried again."""
+        self._notifications.child((outcome,)).inc()
+
+    def fanout(self, size: int) -> None:
+        """A change of presence goes to C{size} watchers."""
+        self._fanout_size.child(()).observe(size)
+
+    def fanout_done(self, seconds: float) -> None:
+        """The last of them acknowledged it, C{seconds} after the PROPPATCH was accepted."""
+        self._fanout_seconds.child(()).observe(seconds)
+
+    def lease_expired(self, kind: str) -> None:
+        """A lease ran out: C{"login"}, C{"property"} (subscriptions) or C{"view"}."""
+        self._expired.child((kind,)).inc()
+
+    def lease_renewed(self, kind: str) -> None:
+        """A lease was renewed; kinds as for L{lease_expired}."""
+        self._renewed.child((kind,)).inc()
+
+    def directory_read(self, result: str, cache: str) -> None:
+        """The directory was asked.
+
+        @param result: C{"found"}, C{"none"} or C{"failed"}.
+        @param cache: C{"hit"}, C{"miss"} or C{"stale"}.
+        """
+        self._reads.child((result, cache)).inc()
+
+    def directory_seconds(self, seconds: float) -> None:
+        """A look-up that the cache could not answer took C{seconds}."""
+        self._read_seconds.child(()).observe(seconds)
+
+    def auth_failure(self, method: str, cause: str) -> None:
+        """A sign-in failed; the first leg, which asks for the challenge, is none."""
+        self._auth.child((method, cause)).inc()
+
+    def outbound(self, verb: str, status: int, peer: str) -> None:
+        """A request to another machine ended.
+
+        @param status: the answer's, or 0 if there was none.
+        @param peer: C{"client"} or C{"server"}.
+        """
+        name = verb if verb.encode("ascii", "replace") in VERBS else "OTHER"
+        self._outbound.child((name, _code(status), peer)).inc()
+
+    def call_back_blocked(self, rule: str) -> None:
+        """A call-back target was refused by C{rule}."""
+        self._blocked.child((rule,)).inc()
+
+    def link_calls(self, outcome: str) -> None:
+        """A call over a farm link ended."""
+        self._link.child((outcome,)).inc()
+
+    def journal_commit(self, size: int, seconds: float) -> None:
+        """C{size} changes reached the disk together."""
+        self._commit_size.child(()).observe(size)
+        self._commit_seconds.child(()).observe(seconds)
+
+    def lag(self, seconds: float) -> None:
+        """The reactor ran a timer C{seconds} late."""
+        self._lag.child(()).observe(seconds)
+
+    def gauge(self, name: str, function: Callable[[], float], **labels: str) -> None:
+        """Show C{function()} as C{rvp_<name>}, asked at each scrape, in the scraping thread.
+
+        A function that fails shows as NaN and is logged once: it must not hide the other metrics.
+        The same name and labels given again replace the earlier function.
+        """
+        gauge = self._gauges.get(name)
+        if gauge is None:
+            names = ("role", "node", *sorted(labels))
+            text = GAUGES.get(name, name.replace("_", " "))
+            gauge = self._gauges[name] = Gauge(f"rvp_{name}", text, names, registry=self.registry)
+        values = [labels[label] for label in sorted(labels)]
+        gauge.labels(*self._common, *values).set_function(lambda: self._ask(name, function))
+
+    def _ask(self, name: str, function: Callable[[], float]) -> float:
+        """What C{function} says, or NaN."""
+        try:
+            return float(function())
+        except Exception:  # or one broken gauge would hide every other metric
+            if name not in self._broken:
+                self._broken.add(name)
+                self._log.failure("gauge {name} cannot be read", name=name)
+            return math.nan
+
+
+class LagProbe(Service):
+    """Measures how late the reactor runs its timers."""
+
+    def __init__(self, clock: IReactorTime, metrics: Metrics, *, interval_seconds: float = 0.5) -> None:
+        self._clock = clock
+        self._metrics = metrics
+        self._interval = interval_seconds
+        self._timer: IDelayedCall | None = None
+
+    def startService(self) -> None:
+        """Begin to measure."""
+        super().startService()
+        self._arm()
+
+    def stopService(self) -> None:
+        """End measuring."""
+        super().stopService()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        """Set the next timer."""
+        due = self._clock.seconds() + self._interval
+        self._timer = self._clock.callLater(self._interval, self._measure, due)
+
+    def _measure(self, due: float) -> None:
+        """The timer for C{due} runs."""
+        self._metrics.lag(max(0.0, self._clock.seconds() - due))
+        self._arm()

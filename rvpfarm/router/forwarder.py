@@ -1,0 +1,199 @@
+"""The router at work: it locates the owner of a node, and refers the caller to it or forwards the call."""
+
+from __future__ import annotations
+
+from math import ceil
+from typing import TYPE_CHECKING, TypeAlias, cast
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Home
+from rvpfarm.directory.names import names_of
+from rvpfarm.protocol.address import Target, parse_target
+from rvpfarm.protocol.calls import Busy, Call, Failed, NotFound, Relayed, Reply, Slow, TimedOut, Unreachable
+from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
+from rvpfarm.router.health import Circuit
+from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
+from rvpfarm.web.link import Links
+
+if TYPE_CHECKING:
+    from rvpfarm.observe.metrics import Metrics
+
+Answered: TypeAlias = Reply | Relayed | Deferred[Reply | Relayed]
+
+#: How one farm member tells another that a node lives elsewhere; callers never see it.
+MOVED_STATUS, MOVED_HEADER = 421, (b"RVP-Farm", b"moved")
+
+_MOVED_DIGITS = b"%d" % MOVED_STATUS
+_MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
+
+
+class Router:
+    """Answers any call for any node of the farm, and keeps nothing.
+
+    A home has one too, for the nodes that are not its own.
+    """
+
+    _log = Logger()
+
+    def __init__(
+        self,
+        directory: Directory,
+        links: Links,
+        *,
+        clock: IReactorTime,
+        metrics: Metrics | None = None,
+        own_home: str | None = None,
+    ) -> None:
+        """
+        @param links: to the homes.
+        @param own_home: the id of the home that this router belongs to, if it belongs to one.
+        """
+        self._directory, self._links, self._clock = directory, links, clock
+        self._metrics, self._own_home = metrics, own_home
+        self._circuits: dict[str, Circuit] = {}
+        directory.watch(self._changed)
+
+    def answer(self, call: Call) -> Answered:
+        """Refer or forward C{call}; a forwarded NOTIFY has made one more hop.
+
+        @raise NotSupported: RVP has no such method; also L{NotAllowed <rvpfarm.protocol.calls.NotAllowed>}.
+        @raise BadRequest: the target or the hop count is malformed.
+        @raise NotFound: the IM domain is not served here.
+        @raise Failed: the call has made too many hops.
+        @raise Busy: the home, or the directory, cannot be reached now.
+        """
+        check_method(call.method)
+        headers = call.headers
+        target = parse_target(call.target, headers.get(b"host"), names_of(self._directory.farm()))
+        if call.via is not None:
+            # forwarded to us by one whose directory is older or newer than ours: it shall look again
+            return Reply(MOVED_STATUS, (MOVED_HEADER,), reason=b"Misdirected Request")
+        if call.method == b"NOTIFY":
+            hops = parse_hops(headers)
+            if hops > HOP_LIMIT:
+                self._count("reject")
+                raise Failed("the notification has made too many hops")
+            call.head = with_hops(call.head, hops + 1)
+        account = self._directory.peek(target.key)
+        if account is None:
+            return self._find(call, target, first=True)
+        return self._carry(call, target, cast("Account | None", account or None), first=True)
+
+    def healthy(self, home: Home) -> bool:
+        """Whether C{home} answered when it was last asked."""
+        circuit = self._circuits.get(home.id)
+        return circuit is None or circuit.healthy
+
+    def _find(self, call: Call, target: Target, *, first: bool) -> Deferred[Reply | Relayed]:
+        """Ask the directory, then go on."""
+
+        def found(account: Account | None) -> Answered:
+            return self._carry(call, target, account, first=first)
+
+        def failed(failure: Failure) -> Failure:
+            if failure.check(DirectoryUnavailable):
+                self._count("reject")
+                raise Busy("the directory cannot be asked now")
+            return failure
+
+        asked: Deferred[Account | None] = self._directory.find(target.key)
+        return asked.addCallbacks(found, failed)
+
+    def _carry(self, call: Call, target: Target, account: Account | None, *, first: bool) -> Answered:
+        """Refer the caller, or hand the call to the home of C{account} or, without one, to some home."""
+        home = self._home_of(target, account)
+        if account is not None and first and not call.vouched:
+            decision = route(
+                account,
+                home,
+                self._directory.farm(),
+                peer=call.peer,
+                user_agent=call.headers.get(b"user-agent", b""),
+                asked=target.host,
+            )
+            if isinstance(decision, Redirect):
+                self._count("redirect")
+                return Reply(302, ((b"Location", decision.url.encode("ascii")),))
+        return self._forward(call, target, home, first)
+
+    def _home_of(self, target: Target, account: Account | None) -> Home:
+        """
+        @raise Busy: there is no such home.
+        @raise NotFound: the home that asks is the one that has to answer.
+        """
+        homes = self._directory.farm().homes
+        home = choose_home(target.key, homes.values()) if account is None else homes.get(account.home)
+        if home is None:
+            self._count("reject")
+            raise Busy("no home is known for that node")
+        if home.id == self._own_home:
+            self._count("reject")
+            if account is None:
+                raise NotFound("there is no node of that name")
+            raise Busy("that node has just moved here", retry_after_seconds=1)
+        return home
+
+    def _forward(self, call: Call, target: Target, home: Home, first: bool) -> Deferred[Reply | Relayed]:
+        circuit = self._circuits.get(home.id)
+        if circuit is None:
+            circuit = self._circuits[home.id] = Circuit()
+        elif not circuit.healthy:
+            now = self._clock.seconds()
+            if not circuit.allow(now):
+                self._count("reject")
+                raise Busy("the home cannot be reached", retry_after_seconds=ceil(circuit.seconds_left(now)))
+        self._count("proxy")
+        carried: Deferred[Relayed] = self._links.to(home).call(call)
+        return carried.addCallbacks(
+            self._answered,
+            self._failed,
+            callbackArgs=(call, target, home, circuit, first),
+            errbackArgs=(call, circuit),
+        )
+
+    def _answered(
+        self, relayed: Relayed, call: Call, target: Target, home: Home, circuit: Circuit, first: bool
+    ) -> Answered:
+        """Pass the answer on, unless the home says that the node is not its own."""
+        if not circuit.healthy:
+            circuit.succeeded()
+        wire = relayed.wire
+        if wire[9:12] != _MOVED_DIGITS or _MOVED_LINE not in wire:
+            return relayed
+        if not first:
+            raise Busy("the node is being moved")
+        self._log.info("{key} is not at {home} any more", key=target.key, home=home.name)
+        self._directory.forget(target.key)
+        return self._find(call, target, first=False)
+
+    def _failed(self, failure: Failure, call: Call, circuit: Circuit) -> Failure:
+        """
+        @raise TimedOut: what became of the call is not known.
+        @raise Busy: nothing became of it, or it can be repeated.
+        """
+        if not failure.check(Unreachable):
+            return failure
+        unreachable = cast(Unreachable, failure.value)
+        if isinstance(unreachable, Slow):
+            raise TimedOut("the home did not answer in time")
+        if not unreachable.maybe_done:
+            circuit.failed(self._clock.seconds())
+        elif call.method == b"NOTIFY":
+            raise TimedOut("the home was lost while it had the notification")
+        raise Busy("the home cannot be reached")
+
+    def _changed(self, key: str | None) -> None:
+        """The directory changed: homes may have gone."""
+        if key is None:
+            homes = self._directory.farm().homes
+            self._links.retain(homes)
+            for id in [id for id in self._circuits if id not in homes]:
+                del self._circuits[id]
+
+    def _count(self, decision: str) -> None:
+        if self._metrics is not None:
+            self._metrics.route(decision)

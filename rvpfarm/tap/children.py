@@ -1,0 +1,214 @@
+"""The child processes of a farm: started, watched, started again, stopped together.
+
+Import this only after the reactor is chosen: C{twisted.runner.procmon} imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.error import ProcessDone, ProcessTerminated
+from twisted.internet.protocol import ProcessProtocol
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.logfile import LogFile
+from twisted.runner.procmon import ProcessMonitor
+
+from rvpfarm.tap.settings import STOP_AT_EOF
+
+#: What a child runs.  A process group of its own keeps Ctrl-C at the terminal from reaching it: its
+#: parent alone tells it to stop, or its standard input ends.
+_PROGRAM = "import os; os.setpgid(0, 0); from twisted.scripts.twistd import run; run()"
+
+_LOG_BYTES = 1_000_000
+_LOGS_KEPT = 2
+_TAIL_BYTES = 32_768
+
+
+def twistd_arguments(plugin: str, *arguments: str) -> list[str]:
+    """The command line of C{twistd PLUGIN ARGUMENTS} in the foreground, logging JSON lines."""
+    return [
+        sys.executable,
+        "-P",
+        "-c",
+        _PROGRAM,
+        "--nodaemon",
+        "--pidfile=",
+        "--logger",
+        "rvpfarm.observe.logs.json_lines",
+        plugin,
+        *arguments,
+    ]
+
+
+def child_environment(ours: Mapping[str, str]) -> dict[str, str]:
+    """The environment for a child: ours without our own settings, which are not meant for it."""
+    kept = {name: value for name, value in ours.items() if not name.startswith("RVPFARM_")}
+    kept[STOP_AT_EOF] = "1"
+    return kept
+
+
+def tail(path: Path, lines: int = 12) -> list[str]:
+    """The last lines of a child's log, as a person would read them."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except OSError:
+        return []
+    shown: deque[str] = deque(maxlen=lines)
+    for line in text.splitlines():
+        shown.extend(_readable(line))
+    return list(shown)
+
+
+def _readable(line: str) -> list[str]:
+    """What a line of the log says: the text of a JSON line and its traceback, any other line itself."""
+    try:
+        event = json.loads(line)
+        found = [f"{event['level']}: {event['text']}", event.get("traceback", "")]
+    except (ValueError, TypeError, KeyError):
+        found = [line]
+    return [part for piece in found for part in piece.splitlines() if part.strip()]
+
+
+def _how(reason: Failure) -> str:
+    """How a process ended, for a sentence."""
+    if isinstance(reason.value, ProcessTerminated):
+        if reason.value.signal is not None:
+            return f"killed by signal {reason.value.signal}"
+        return f"exit status {reason.value.exitCode}"
+    if isinstance(reason.value, ProcessDone):
+        return "exit status 0"
+    return str(reason.value)
+
+
+class _Child(ProcessProtocol):
+    """One run of one child: its output goes to its log, its end to whoever watches."""
+
+    def __init__(self, name: str, log: LogFile, ended: Callable[[str, Failure], None]) -> None:
+        self._name = name
+        self._log = log
+        self._ended = ended
+
+    def outReceived(self, data: bytes) -> None:
+        """The child wrote to standard output."""
+        self._log.write(data)
+
+    def errReceived(self, data: bytes) -> None:
+        """The child wrote to standard error."""
+        self._log.write(data)
+
+    def processEnded(self, reason: Failure) -> None:
+        """It is gone, and so is its output."""
+        self._log.flush()
+        self._ended(self._name, reason)
+
+
+class Children(ProcessMonitor):
+    """Keeps every child running until told to stop, and is stopped when all of them are."""
+
+    #: A child that lives no longer than this did not come up (seconds).
+    threshold = 10
+    minRestartDelay = 1
+    maxRestartDelay = 30
+
+    #: So many deaths in a row, each soon after the start, are reported.
+    patience = 3
+
+    _log = Logger()
+
+    def __init__(self, reactor: Any, log_directory: Path, failing: Callable[[str, str], None]) -> None:
+        """
+        @param reactor: starts processes and tells the time (C{Any}: no one interface does both).
+        @param log_directory: gets C{<name>.log} of each child, bounded.
+        @param failing: called with a child's name and how it ended when it keeps dying; once until it
+            has come up again.
+        """
+        super().__init__(reactor)
+        self._spawner = reactor
+        self._directory = log_directory
+        self._failing = failing
+        self._arguments: dict[str, list[str]] = {}
+        self._environment: dict[str, str] = {}
+        self._logs: dict[str, LogFile] = {}
+        self._deaths: dict[str, int] = {}
+        self._stopped: Deferred[None] | None = None
+
+    def add(self, name: str, arguments: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Keep C{arguments} running under C{name}, from now on if this service runs."""
+        self._arguments[name] = list(arguments)
+        self._environment = dict(environment)
+        self.addProcess(name, list(arguments), env=dict(environment))
+
+    def log_path(self, name: str) -> Path:
+        """Where the output of a child goes."""
+        return self._directory / f"{name}.log"
+
+    def startProcess(self, name: str) -> None:
+        """Start a child that does not run; C{ProcessMonitor} calls this again when it died."""
+        if name in self.protocols:
+            return
+        child = _Child(name, self._log_of(name), self._end)
+        self.protocols[name] = child  # type: ignore[assignment]  # all that is asked of it is its transport
+        self.timeStarted[name] = self._spawner.seconds()
+        arguments = self._arguments[name]
+        try:
+            self._spawner.spawnProcess(child, arguments[0], arguments, env=self._environment)
+        except OSError:
+            self._end(name, Failure())
+
+    def stopService(self) -> Deferred[None]:  # type: ignore[override]  # ProcessMonitor does not wait
+        """Tell all to stop; those that do not are killed.  Fires when the last one is gone."""
+        super().stopService()
+        if not self.protocols:
+            self._close_logs()
+            return succeed(None)
+        self._stopped = Deferred()
+        return self._stopped
+
+    def _log_of(self, name: str) -> LogFile:
+        """The open log of a child."""
+        if name not in self._logs:
+            self._logs[name] = LogFile(
+                f"{name}.log",
+                str(self._directory),
+                rotateLength=_LOG_BYTES,
+                defaultMode=0o600,
+                maxRotatedFiles=_LOGS_KEPT,
+            )
+        return self._logs[name]
+
+    def _close_logs(self) -> None:
+        """Nobody writes any more."""
+        for log in self._logs.values():
+            log.close()
+        self._logs.clear()
+
+    def _end(self, name: str, reason: Failure) -> None:
+        """A child ended; C{ProcessMonitor} decides when it is started again."""
+        lived = self._spawner.seconds() - self.timeStarted[name]
+        # The only public name of this is deprecated.
+        self._monitoredProcessExited(name, reason)
+        if self.running:
+            self._count(name, _how(reason), lived)
+        elif self._stopped is not None and not self.protocols:
+            self._close_logs()
+            stopped, self._stopped = self._stopped, None
+            stopped.callback(None)
+
+    def _count(self, name: str, how: str, lived: float) -> None:
+        """A child ended unasked."""
+        if lived >= self.threshold:
+            self._deaths[name] = 0
+            self._log.warn("{name} ended ({how}); started again", name=name, how=how)
+            return
+        self._deaths[name] = self._deaths.get(name, 0) + 1
+        if self._deaths[name] == self.patience:
+            self._failing(name, how)

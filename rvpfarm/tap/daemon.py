@@ -1,0 +1,129 @@
+"""What every daemon is built around: its metrics and health, the directory, and a parent to die with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from prometheus_client import CollectorRegistry
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred
+
+from rvpfarm.auth.keys import FarmKey
+from rvpfarm.directory.cache import CachedDirectory
+from rvpfarm.directory.model import DirectoryUnavailable, Home, Router
+from rvpfarm.directory.sql import SqlSource
+from rvpfarm.directory.store import Store
+from rvpfarm.observe.health import HealthServer
+from rvpfarm.observe.metrics import LagProbe, Metrics
+from rvpfarm.tap.settings import DaemonOptions, StopAtEof
+from rvpfarm.web.fast import FastClientEndpoint
+
+_Member = TypeVar("_Member", Home, Router)
+
+
+class OnStart(Service):
+    """Does something when the daemon starts, in its turn among the other services."""
+
+    def __init__(self, start: Callable[[], None]) -> None:
+        self._start = start
+
+    def startService(self) -> None:
+        """Do it."""
+        super().startService()
+        self._start()
+
+
+class OnStop(Service):
+    """Does something when the daemon stops, and lets it wait for the end of that."""
+
+    def __init__(self, stop: Callable[[], Deferred[None]]) -> None:
+        self._stop = stop
+
+    def stopService(self) -> Deferred[None]:
+        """Do it."""
+        super().stopService()
+        return self._stop()
+
+
+def connector(reactor: Any) -> Callable[[str, int], FastClientEndpoint]:
+    """What makes an endpoint of a host and a port.
+
+    @param reactor: the daemon's (C{Any}: no one interface has names, sockets and timers).
+    """
+    return lambda host, port: FastClientEndpoint(reactor, host, port)
+
+
+def record_of(members: Mapping[str, _Member], options: DaemonOptions, noun: str) -> _Member:
+    """The directory's record of the server that this process is to be.
+
+    @param noun: C{"router"} or C{"home"}.
+    @raise SystemExit: there is none of that name; the sentence says what to do.
+    """
+    for member in members.values():
+        if member.name == options["name"]:
+            return member
+    known = ", ".join(sorted(member.name for member in members.values())) or "none yet"
+    raise SystemExit(
+        f'rvp-{noun}: the directory has no {noun} "{options["name"]}" (it has {known}); '
+        f'make it with "rvpfarm {noun} create", or name another with --name'
+    )
+
+
+def attend(
+    top: MultiService,
+    options: DaemonOptions,
+    reactor: Any,
+    *,
+    role: str,
+    ready: Callable[[], Sequence[str]],
+) -> Metrics:
+    """Give a daemon its metrics, its health page and an end with its parent.
+
+    Called before anything else is added to C{top}, so that health is served before and after everything.
+
+    @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
+    @param role: C{"router"}, C{"home"} or C{"dns"}.
+    @param ready: the reasons why no work should be sent here; asked from another thread.
+    """
+    registry = CollectorRegistry()
+    metrics = Metrics(registry, role=role, node=options["name"])
+    StopAtEof(reactor).setServiceParent(top)
+    LagProbe(reactor, metrics).setServiceParent(top)
+    place = options["metrics"]
+    if place is not None:
+        server = HealthServer(place.host, place.port, registry, clock=reactor, ready=ready)
+        server.setServiceParent(top)
+    return metrics
+
+
+def load_key(options: DaemonOptions) -> FarmKey:
+    """The farm key.
+
+    @raise SystemExit: it cannot be read, or others may read it.
+    """
+    try:
+        return FarmKey.load(Path(options["key-file"]))
+    except (OSError, ValueError) as problem:
+        raise SystemExit(f"rvpfarm: {problem}") from problem
+
+
+def open_directory(
+    options: DaemonOptions, reactor: Any, *, metrics: Metrics, key: FarmKey | None
+) -> CachedDirectory:
+    """The directory, with the farm already known; the caller starts it as a service.
+
+    Every connection that this took is closed again: twistd may fork before the service is started.
+
+    @param key: opens credentials; C{None} where nobody has to prove anything.
+    @raise SystemExit: the directory cannot be used, in one sentence.
+    """
+    try:
+        store = Store(options["directory"], key)
+        directory = CachedDirectory(SqlSource(store), reactor, metrics=metrics)
+        directory.load()
+        store.close()
+    except DirectoryUnavailable as problem:
+        raise SystemExit(f"rvpfarm: {problem}") from problem
+    return directory

@@ -1,0 +1,128 @@
+"""C{twistd rvp-home}: a home server; owns the nodes of its users."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import urandom
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import IService, MultiService
+
+from rvpfarm.auth.challenge import Gate
+from rvpfarm.auth.digest import Nonces
+from rvpfarm.home.journal import Journal
+from rvpfarm.home.server import Home
+from rvpfarm.protocol.calls import Limits
+from rvpfarm.router.forwarder import Router
+from rvpfarm.tap.daemon import OnStart, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.settings import HomeOptions, default_listen
+from rvpfarm.web.admission import Admission
+from rvpfarm.web.link import LinkFactory, Links
+from rvpfarm.web.listening import ListeningService
+from rvpfarm.web.outgoing import Outgoing
+from rvpfarm.web.server import CallFactory
+
+#: The state of a home, in its state directory.
+STATE_FILE = "home.sqlite"
+
+
+class Options(HomeOptions):
+    """Options of C{rvp-home}."""
+
+    longdesc = "Keeps presence, subscriptions and access lists of its users, and delivers their messages."
+
+
+def makeService(options: Options, reactor: Any = None) -> IService:
+    """Build the home; nothing listens and no state is touched until it is started.
+
+    Services start in the order in which they are added here: what others need comes first.
+
+    @param reactor: the installed one if C{None} (C{Any}: no one interface has all that is needed of it).
+    """
+    if reactor is None:
+        from twisted.internet import reactor
+    top = MultiService()
+
+    def missing() -> Sequence[str]:
+        """What is not running yet."""
+        return () if calls_at.listening and links_at.listening else ("not listening",)
+
+    name = options["name"]
+    metrics = attend(top, options, reactor, role="home", ready=missing)
+    key = load_key(options)
+    directory = open_directory(options, reactor, metrics=metrics, key=key)
+    record = record_of(directory.farm().homes, options, "home")
+    directory.setServiceParent(top)
+    journal = Journal(_state_file(options["state-dir"]), reactor, metrics=metrics)
+    journal.setServiceParent(top)
+    connect = connector(reactor)
+    outgoing = Outgoing(reactor, connect, metrics=metrics)
+    outgoing.setServiceParent(top)
+    links = Links(reactor, connect, key=key.link, name=name, metrics=metrics)
+    OnStop(links.stop).setServiceParent(top)
+    router = Router(directory, links, clock=reactor, metrics=metrics, own_home=record.id)
+    home = Home(
+        record.id,
+        directory=directory,
+        gate=Gate(Nonces(key.nonce), on_failure=metrics.auth_failure),
+        journal=journal,
+        outgoing=outgoing,
+        elsewhere=router.answer,
+        clock=reactor,
+        metrics=metrics,
+        random=urandom,
+    )
+    home.setServiceParent(top)
+    admission = Admission(Limits().in_work)
+    metrics.gauge("queue_depth", lambda: admission.in_work, queue="inbound")
+    metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
+    calls = CallFactory(
+        home.answer, clock=reactor, limits=Limits(), admission=admission, metrics=metrics, name=name
+    )
+    taken = LinkFactory(
+        home.answer,
+        key=key.link,
+        name=record.id,
+        incarnation=0,
+        clock=reactor,
+        limits=Limits(),
+        metrics=metrics,
+        admission=admission,
+    )
+
+    def number_start() -> None:
+        """Each start has a number, so that routers know what a new process cannot remember."""
+        taken.incarnation = journal.incarnation
+
+    OnStart(number_start).setServiceParent(top)
+    calls_at = ListeningService(
+        reactor,
+        options["listen"] or default_listen(record.address, record.port),
+        calls,
+        who="rvp-home",
+        option="--listen",
+    )
+    links_at = ListeningService(
+        reactor,
+        options["link"] or default_listen(record.address, record.link_port),
+        taken,
+        who="rvp-home",
+        option="--link",
+    )
+    calls_at.setServiceParent(top)
+    links_at.setServiceParent(top)
+    return top
+
+
+def _state_file(directory: str) -> Path:
+    """The database of the home's state; its directory is made if need be, for nobody else to read.
+
+    @raise SystemExit: it cannot be made.
+    """
+    where = Path(directory)
+    try:
+        where.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as problem:
+        raise SystemExit(f"rvp-home: --state-dir {where}: {problem.strerror}") from problem
+    return where / STATE_FILE

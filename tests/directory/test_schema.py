@@ -1,0 +1,117 @@
+"""The migrations make the tables that the code uses, and nobody opens tables of another version."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+from twisted.trial.unittest import SynchronousTestCase
+
+from rvpfarm.directory import schema, tables
+from rvpfarm.directory.reading import StoreProblem
+from rvpfarm.directory.store import Store
+from tests.support.store import make_folder, make_store
+
+
+class MigrationTests(SynchronousTestCase):
+    """Alembic runs inside the program, without files of its own beside it."""
+
+    def setUp(self) -> None:
+        """A new directory."""
+        self.store = make_store(self)
+        self.engine = create_engine(f"sqlite:///{self.store.path}")
+        self.addCleanup(self.engine.dispose)
+
+    def test_migrated_tables_are_the_tables_used(self) -> None:
+        """After every step the database has exactly the tables, columns and indexes that the code names."""
+        with self.engine.connect() as connection:
+            found = compare_metadata(MigrationContext.configure(connection), tables.metadata)
+        self.assertEqual(found, [])
+
+    def test_revision_is_the_newest(self) -> None:
+        """A new directory needs no further step."""
+        self.assertEqual(self.store.revision(), schema.known_revisions()[0])
+        self.assertEqual(schema.mismatch(self.store.revision()), "")
+
+    def test_again_changes_nothing(self) -> None:
+        """Upgrading an up-to-date directory says what it was and keeps it."""
+        self.assertEqual(self.store.upgrade(), schema.known_revisions()[0])
+        self.store.check()
+
+    def test_back_to_nothing(self) -> None:
+        """Every step can be taken back."""
+        config = schema._config()
+        with self.engine.begin() as connection:
+            config.attributes["connection"] = connection
+            command.downgrade(config, "base")
+        with self.engine.connect() as connection:
+            self.assertEqual(inspect(connection).get_table_names(), ["alembic_version"])
+
+    def test_template_is_shipped(self) -> None:
+        """The template of new steps is found in the package, wherever it is installed."""
+        template = resources.files("rvpfarm.directory") / "migrations" / "script.py.mako"
+        self.assertIn("def upgrade", template.read_text())
+
+    def test_tables_suit_postgresql(self) -> None:
+        """Every table and index can be written in PostgreSQL's SQL."""
+        dialect = postgresql.dialect()
+        for table in tables.metadata.sorted_tables:
+            self.assertIn("CREATE TABLE", str(CreateTable(table).compile(dialect=dialect)))
+            for index in table.indexes:
+                self.assertIn("CREATE INDEX", str(CreateIndex(index).compile(dialect=dialect)))
+
+
+class OtherVersionTests(SynchronousTestCase):
+    """A directory of another version is refused in one sentence that says what to do."""
+
+    def _stamped(self, revision: str) -> Store:
+        """A directory whose tables claim to be of C{revision}."""
+        folder = make_folder(self)
+        path = make_store(self, folder).path
+        engine = create_engine(f"sqlite:///{path}")
+        with engine.begin() as connection:
+            connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
+        engine.dispose()
+        store = Store(f"sqlite:///{path}")
+        self.addCleanup(store.close)
+        return store
+
+    def test_newer(self) -> None:
+        """Tables of a newer version ask for a newer program, when opened and when initialised."""
+        store = self._stamped("9999")
+        problem = self.assertRaises(StoreProblem, store.check)
+        self.assertIn("newer version (9999", str(problem))
+        self.assertIn("upgrade rvpfarm", str(problem))
+        self.assertIn("upgrade rvpfarm", str(self.assertRaises(StoreProblem, store.upgrade)))
+
+    def test_older(self) -> None:
+        """Tables of an older version are told from those of a newer one."""
+        self.assertEqual(
+            schema.mismatch("0001", ("0002", "0001")),
+            "has the tables of an older version (0001, and this program needs 0002)",
+        )
+
+    def test_no_tables(self) -> None:
+        """An empty file asks for C{init}."""
+        folder = make_folder(self)
+        (folder / "directory.sqlite").touch()
+        store = Store(f"sqlite:///{folder / 'directory.sqlite'}")
+        self.addCleanup(store.close)
+        self.assertIn("has no tables yet", str(self.assertRaises(StoreProblem, store.check)))
+        self.assertIs(store.revision(), None)
+        self.assertFalse(store.is_bound())
+
+    def test_no_file(self) -> None:
+        """A missing file is not made by reading."""
+        folder = make_folder(self)
+        store = Store(f"sqlite:///{folder / 'directory.sqlite'}")
+        self.addCleanup(store.close)
+        problem = self.assertRaises(StoreProblem, store.check)
+        self.assertIn('run "rvpfarm --directory sqlite:///', str(problem))
+        self.assertFalse(store.exists)
+        self.assertIs(store.revision(), None)

@@ -1,0 +1,1 @@
+"""Real daemons on loopback, driven from outside as a stranger would."""

@@ -1,0 +1,1 @@
+"""Tests of what RVP looks like on paper."""

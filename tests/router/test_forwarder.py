@@ -1,0 +1,389 @@
+"""A router answers any call by having the right home answer it, whatever has changed meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+from prometheus_client import CollectorRegistry
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from rvpfarm.directory.model import Domain, Home
+from rvpfarm.observe.metrics import Metrics
+from rvpfarm.protocol.calls import (
+    BadRequest,
+    Busy,
+    Call,
+    Failed,
+    Limits,
+    NotAllowed,
+    NotFound,
+    NotSupported,
+    Relayed,
+    Reply,
+    TimedOut,
+)
+from rvpfarm.router.forwarder import Router
+from rvpfarm.router.routing import choose_home
+from rvpfarm.web.link import LinkFactory, Links
+from rvpfarm.web.reader import parse_head
+from tests.support.directory import FakeDirectory, make_account, make_farm
+from tests.support.network import Network
+
+KEY = b"k" * 32
+HS1 = Home("id-1", "hs1", "hs1.fabrik.example", 80, 8081)
+HS2 = Home("id-2", "hs2", "hs2.fabrik.example", 80, 8081)
+PETRA = "im.fabrik.example/instmsg/aliases/petra"
+
+
+def make_call(
+    method: bytes = b"NOTIFY",
+    target: bytes = b"/instmsg/aliases/petra",
+    *lines: bytes,
+    host: bytes = b"im.fabrik.example",
+) -> Call:
+    """A call as the strict reader hands it over."""
+    head = b"\r\n".join([b"%b %b HTTP/1.1" % (method, target), b"Host: " + host, *lines, b"", b""])
+    call = parse_head(head)
+    call.peer, call.connection, call.body = "192.0.2.7", "r1/x/1", b"<x/>"
+    return call
+
+
+class RouterTestCase(SynchronousTestCase):
+    """A router, two homes that answer with their names, and a directory that knows petra at the second."""
+
+    policies: ClassVar[dict[str, Any]] = {}
+
+    def setUp(self) -> None:
+        """Everything is there and nothing is connected."""
+        self.clock = Clock()
+        self.network = Network(self.clock)
+        self.seen: dict[str, list[Call]] = {}
+        self.say: Callable[[str, Call], Any] = lambda name, call: Reply(200, body=name.encode())
+        farm = make_farm([Domain("im.fabrik.example")], [HS1, HS2], **self.policies)
+        self.directory = FakeDirectory(farm, [make_account(PETRA, HS2)])
+        self.registry = CollectorRegistry()
+        self.router = self.make_router("router-1")
+        self.start(HS1)
+        self.start(HS2)
+
+    def make_router(self, name: str, own_home: str | None = None) -> Router:
+        """A router with links of its own."""
+        links = Links(self.clock, self.network.endpoint, key=KEY, name=name, chance=lambda: 1.0)
+        metrics = Metrics(self.registry, role="router", node=name) if name == "router-1" else None
+        return Router(self.directory, links, clock=self.clock, metrics=metrics, own_home=own_home)
+
+    def start(self, home: Home, incarnation: int = 1) -> None:
+        """A home takes calls from now on."""
+        seen = self.seen.setdefault(home.name, [])
+
+        def answer(call: Call) -> Any:
+            seen.append(call)
+            return self.say(home.name, call)
+
+        factory = LinkFactory(
+            answer, key=KEY, name=home.id, incarnation=incarnation, clock=self.clock, limits=Limits()
+        )
+        self.network.listen(home.host, home.link_port, factory)
+
+    def stop(self, home: Home) -> None:
+        """A home is gone."""
+        self.network.listen(home.host, home.link_port, None)
+
+    def ask(self, *arguments: Any, router: Router | None = None, **more: Any) -> list[Any]:
+        """Have the router answer a call.
+
+        @return: where the outcome will be; a refusal is in it as itself.
+        """
+        outcome: list[Any] = []
+        try:
+            result = (router or self.router).answer(make_call(*arguments, **more))
+        except Exception as refusal:
+            return [refusal]
+        if isinstance(result, Deferred):
+            result.addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
+        else:
+            outcome.append(result)
+        return outcome
+
+    def routes(self) -> dict[str, float]:
+        """How often each decision was counted."""
+        return {
+            sample.labels["decision"]: sample.value
+            for metric in self.registry.collect()
+            for sample in metric.samples
+            if sample.name == "rvp_route_total" and sample.value
+        }
+
+
+class ForwardingTests(RouterTestCase):
+    """A call goes to the home of its node, and the answer back as it is."""
+
+    def test_forwarded(self) -> None:
+        """The right home sees the call as it was made, and from whom."""
+        outcome = self.ask(b"PROPFIND", b"/instmsg/aliases/Petra", b"Depth: 0")
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Relayed)
+        self.assertTrue(outcome[0].wire.endswith(b"hs2"))
+        (call,) = self.seen["hs2"]
+        self.assertEqual(call.head, make_call(b"PROPFIND", b"/instmsg/aliases/Petra", b"Depth: 0").head)
+        self.assertEqual((call.peer, call.connection, call.via), ("192.0.2.7", "r1/x/1", "router-1"))
+        self.assertEqual(self.routes(), {"proxy": 1})
+
+    def test_any_name_of_the_node(self) -> None:
+        """The node is found by its physical path, its absolute URL and the name of a server as well."""
+        logical, absolute = b"/instmsg/aliases/petra", b"http://im.fabrik.example/instmsg/aliases/petra"
+        physical = b"/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+        for target, host in (
+            (logical, b"hs1.fabrik.example"),
+            (absolute, b"x"),
+            (physical, b"hs2.fabrik.example"),
+        ):
+            self.ask(b"PROPFIND", target, host=host)
+            self.network.pump()
+        self.assertEqual((len(self.seen["hs2"]), self.seen["hs1"]), (3, []))
+
+    def test_hops(self) -> None:
+        """A forwarded NOTIFY has made one more hop (notes 1.6); other calls are left as they are."""
+        for line in (b"RVP-Hop-Count: 1", b"X: y", b"RVP-Hop-Count: 8"):
+            self.ask(b"NOTIFY", b"/instmsg/aliases/petra", line)
+        self.ask(b"PROPFIND", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 5")
+        self.network.pump()
+        hops = [call.headers.get(b"rvp-hop-count") for call in self.seen["hs2"]]
+        self.assertEqual(hops, [b"2", b"2", b"9", b"5"])
+
+    def test_too_many_hops(self) -> None:
+        """A NOTIFY that has gone round too often ends here, and a hop count that is none is refused."""
+        self.assertIsInstance(self.ask(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 9")[0], Failed)
+        self.assertIsInstance(
+            self.ask(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: x")[0], BadRequest
+        )
+        self.assertEqual(self.network.attempts, 0)
+
+    def test_refused_here(self) -> None:
+        """Methods that RVP does not have and domains that are not served trouble no home."""
+        self.assertIsInstance(self.ask(b"GET")[0], NotSupported)
+        self.assertIsInstance(self.ask(b"MOVE")[0], NotAllowed)
+        self.assertIsInstance(self.ask(host=b"im.elsewhere.example")[0], NotFound)
+        self.assertEqual(self.network.attempts, 0)
+
+    def test_unknown_node(self) -> None:
+        """A home is asked about a name that does not exist too, so that it can ask who wants to know."""
+        target = b"/instmsg/aliases/nobody"
+        self.directory.put(make_account("im.fabrik.example/instmsg/aliases/other", HS1))
+        for _ in range(2):  # the second time the directory is known to have no such node
+            self.ask(b"PROPFIND", target)
+            self.network.pump()
+        chosen = choose_home("im.fabrik.example/instmsg/aliases/nobody", (HS1, HS2))
+        assert chosen is not None
+        self.assertEqual(len(self.seen[chosen.name]), 2)
+
+    def test_cold_directory(self) -> None:
+        """What the directory does not remember is looked up first."""
+        self.directory.remembered.clear()
+        self.directory.later = True
+        outcome = self.ask()
+        self.network.pump()
+        self.assertEqual(outcome, [])
+        self.directory.answer_finds()
+        self.network.pump()
+        self.assertEqual((outcome[0].status, len(self.seen["hs2"])), (200, 1))
+
+    def test_directory_down(self) -> None:
+        """A directory that is down is not taken for "no such user"; what it knew is still used."""
+        self.directory.unavailable = True
+        outcome, unknown = self.ask(), self.ask(b"NOTIFY", b"/instmsg/aliases/tomasz")
+        self.network.pump()
+        self.assertEqual(outcome[0].status, 200)
+        self.assertIsInstance(unknown[0], Busy)
+
+    def test_hung_up(self) -> None:
+        """When the caller hangs up, the look-up or the home's work is given up."""
+        given_up: list[Any] = []
+        self.say = lambda name, call: Deferred(given_up.append)
+        waiting = self.router.answer(make_call())
+        assert isinstance(waiting, Deferred)
+        self.network.pump()
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.network.pump()
+        self.assertEqual(len(given_up), 1)
+        self.directory.remembered.clear()
+        self.directory.later = True
+        waiting = self.router.answer(make_call())
+        assert isinstance(waiting, Deferred)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+
+    def test_no_homes(self) -> None:
+        """A farm without homes, or with an account at a home that is gone, asks to come back later."""
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1]))
+        self.assertIsInstance(self.ask()[0], Busy)
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")]))
+        self.assertIsInstance(self.ask(b"NOTIFY", b"/instmsg/aliases/nobody")[0], Busy)
+        self.assertEqual(self.routes(), {"reject": 2})
+
+
+class ReferringTests(RouterTestCase):
+    """Callers that can follow are told where the node lives."""
+
+    policies: ClassVar[dict[str, Any]] = {"referral": "auto"}
+
+    def test_referred(self) -> None:
+        """The reply is that of protocol notes 10.1, and no home is asked."""
+        (reply,) = self.ask(b"SUBSCRIBE", b"/instmsg/aliases/petra", b"User-Agent: msmsgs/5.1.0.639")
+        url = b"http://hs2.fabrik.example/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+        self.assertEqual((reply.status, reply.headers, reply.body), (302, ((b"Location", url),), b""))
+        self.assertEqual((self.network.attempts, self.routes()), (0, {"redirect": 1}))
+
+    def test_forwarded(self) -> None:
+        """Other callers, farm members and those who ask for nobody are not referred."""
+        self.ask(b"SUBSCRIBE", b"/instmsg/aliases/petra", b"User-Agent: libwww-perl/6")
+        call = make_call(b"NOTIFY", b"/instmsg/aliases/petra", b"User-Agent: msmsgs/5.1.0.639")
+        call.vouched = True
+        self.router.answer(call)
+        self.ask(b"SUBSCRIBE", b"/instmsg/aliases/nobody", b"User-Agent: msmsgs/5.1.0.639")
+        self.network.pump()
+        self.assertEqual(sum(len(seen) for seen in self.seen.values()), 3)
+        self.assertTrue(self.seen["hs2"][1].vouched or self.seen["hs2"][0].vouched)
+
+
+class FailingHomeTests(RouterTestCase):
+    """What becomes of a call whose home fails is told truthfully (notes 10.3)."""
+
+    def test_dead_home(self) -> None:
+        """A home that cannot be reached is 503, to be tried again later."""
+        self.stop(HS2)
+        (refusal,) = self.ask()
+        self.assertIsInstance(refusal, Busy)
+        self.assertEqual(refusal.headers[0][0], b"Retry-After")
+
+    def test_slow_home(self) -> None:
+        """A home that does not answer in 25 seconds is 504."""
+        self.say = lambda name, call: Deferred()
+        outcome = self.ask()
+        self.network.advance(24.9, pieces=25)
+        self.assertEqual(outcome, [])
+        self.network.advance(0.3)
+        self.assertIsInstance(outcome[0], TimedOut)
+
+    def test_lost_home(self) -> None:
+        """A home that dies with a call: 504 for a message, which may have been delivered, else 503."""
+        self.say = lambda name, call: Deferred()
+        message, question = self.ask(b"NOTIFY"), self.ask(b"PROPFIND")
+        self.network.pump()
+        self.stop(HS2)
+        self.network.cut()
+        self.network.advance(6)
+        self.assertIsInstance(message[0], TimedOut)
+        self.assertIsInstance(question[0], Busy)
+
+    def test_home_left_alone(self) -> None:
+        """A home that fails again and again is not asked for a while, and then is again."""
+        self.stop(HS2)
+        for _ in range(5):
+            self.ask()
+            self.network.advance(3)
+        attempts = self.network.attempts
+        self.ask()
+        self.ask()
+        self.assertEqual(self.network.attempts, attempts + 1)
+        self.assertFalse(self.router.healthy(HS2))
+        self.start(HS2)
+        self.network.advance(3)
+        outcome = self.ask()
+        self.network.advance(3)
+        self.assertEqual((outcome[0].status, self.router.healthy(HS2)), (200, True))
+
+    def test_other_homes_unharmed(self) -> None:
+        """A home that is down does not keep a caller of another one waiting."""
+        self.directory.put(make_account("im.fabrik.example/instmsg/aliases/tomasz", HS1))
+        self.network.silent.add((HS2.host, HS2.link_port))
+        slow, quick = self.ask(), self.ask(b"NOTIFY", b"/instmsg/aliases/tomasz")
+        self.network.pump()
+        self.assertEqual((slow, quick[0].status), ([], 200))
+
+    def test_restarted_home(self) -> None:
+        """A home started anew is used at once; a question it had is asked again."""
+        self.say = lambda name, call: Deferred()
+        question = self.ask(b"PROPFIND")
+        self.network.pump()
+        self.say = lambda name, call: Reply(207)
+        self.start(HS2, incarnation=2)
+        self.network.cut()
+        self.network.advance(1)
+        self.assertEqual(question[0].status, 207)
+
+
+class MovedNodeTests(RouterTestCase):
+    """A node that was moved is found again, and no call goes round in circles."""
+
+    def setUp(self) -> None:
+        """The homes have routers of their own, for nodes that are not theirs."""
+        super().setUp()
+        self.own = {home.name: self.make_router(home.name, own_home=home.id) for home in (HS1, HS2)}
+        self.truth = HS2.name
+        self.say = self.answer
+
+    def answer(self, name: str, call: Call) -> Any:
+        """A home answers for its own nodes and has its router answer for the others."""
+        return Reply(200, body=name.encode()) if name == self.truth else self.own[name].answer(call)
+
+    def test_moved(self) -> None:
+        """The home that had the node says so; the router looks again, once, and finds it."""
+        self.truth = HS1.name
+        self.directory.move(PETRA, HS1, silently=True)
+        outcome = self.ask(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 1")
+        self.network.pump()
+        self.assertTrue(outcome[0].wire.endswith(b"hs1"))
+        self.assertEqual(self.directory.forgotten, [PETRA])
+        self.assertEqual(self.seen["hs1"][0].headers[b"rvp-hop-count"], b"2")
+
+    def test_in_between(self) -> None:
+        """While no home has the node the caller is asked to come back; nobody ever sees the 421."""
+        self.truth = "nowhere"
+        outcome = self.ask()
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Busy)
+        self.assertEqual(len(self.seen["hs2"]), 2)
+
+    def test_gone(self) -> None:
+        """A node that is gone altogether is asked for at some home, which says what is to be said."""
+        self.truth = "nowhere"
+        self.directory._accounts.clear()
+        outcome = self.ask()
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Busy)
+        self.assertEqual(self.directory.forgotten, [PETRA])
+
+    def test_home_forwards(self) -> None:
+        """A home that is asked directly for somebody else's node forwards the call."""
+        outcome = self.ask(router=self.own["hs1"])
+        self.network.pump()
+        self.assertTrue(outcome[0].wire.endswith(b"hs2"))
+        self.assertEqual(self.seen["hs2"][0].via, "hs1")
+
+    def test_never_to_itself(self) -> None:
+        """A home's router never forwards to that home."""
+        self.assertIsInstance(self.ask(router=self.own["hs2"])[0], Busy)
+        key = next(k for n in range(9) if choose_home(k := f"im.fabrik.example/u/n{n}", (HS1, HS2)) is HS2)
+        target = key.removeprefix("im.fabrik.example").encode()
+        self.assertIsInstance(self.ask(b"NOTIFY", target, router=self.own["hs2"])[0], NotFound)
+
+    def test_marker_in_a_body(self) -> None:
+        """What a body says moves nothing."""
+        self.say = lambda name, call: Reply(200, body=b"\r\nRVP-Farm: moved\r\n")
+        outcome = self.ask()
+        self.network.pump()
+        self.assertEqual((outcome[0].status, self.directory.forgotten), (200, []))
+
+    def test_farm_changes(self) -> None:
+        """Links to homes that the farm no longer has are closed."""
+        self.ask()
+        self.network.pump()
+        self.assertTrue(self.network.pipes[0].connected)
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1]))
+        self.network.pump()
+        self.assertFalse(self.network.pipes[0].connected)

@@ -1,0 +1,244 @@
+"""Frames travel whole or not at all, and a proof is good for one meeting only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from rvpfarm.protocol.calls import Call, Limits
+from rvpfarm.web.frames import (
+    ANSWERED_LIMIT,
+    CALL_SLACK,
+    CHALLENGE_ONLY,
+    FROM_HOME,
+    HELLO_ONLY,
+    NONCE_SIZE,
+    PROOF_ONLY,
+    REPLY_LIMIT,
+    WELCOME_ONLY,
+    Answered,
+    BadFrame,
+    CallFrame,
+    Cancel,
+    Challenge,
+    FrameReader,
+    Hello,
+    Kind,
+    Meeting,
+    Ping,
+    Pong,
+    Proof,
+    ReplyFrame,
+    Welcome,
+    from_caller,
+    is_proof,
+    render_answer,
+    render_answered,
+    render_call,
+    render_cancel,
+    render_challenge,
+    render_hello,
+    render_ping,
+    render_pong,
+    render_proof,
+    render_welcome,
+)
+
+SMALL = Limits(head=1024, body=4096)
+STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, FROM_HOME, from_caller(SMALL))
+HELLO = Hello(2**64 - 1, b"n" * NONCE_SIZE, "router-1", "3f0c")
+MEETING = Meeting("router-1", "3f0c", 7, b"c" * NONCE_SIZE, b"h" * NONCE_SIZE)
+
+ids = st.integers(0, 2**64 - 1)
+names = st.text(min_size=1, max_size=60)
+calls = st.builds(
+    Call,
+    st.just(b"NOTIFY"),
+    st.just(b"/"),
+    st.just({}),
+    body=st.binary(max_size=SMALL.body),
+    head=st.binary(max_size=SMALL.head),
+    peer=st.text(max_size=40),
+    connection=st.text(max_size=60),
+    vouched=st.booleans(),
+)
+
+
+def in_pieces(data: bytes, sizes: list[int]) -> list[bytes]:
+    """C{data} cut into pieces of these sizes, over and over."""
+    pieces, at, turn = [], 0, 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)] if sizes else len(data)
+        pieces.append(data[at : at + size])
+        at, turn = at + size, turn + 1
+    return pieces
+
+
+def outline(frame: object) -> object:
+    """A frame as a value that can be compared."""
+    if isinstance(frame, CallFrame):
+        return (frame.id, frame.vouched, frame.peer, frame.connection, frame.head, frame.body)
+    if isinstance(frame, ReplyFrame):
+        return (frame.id, frame.close, frame.wire)
+    return frame
+
+
+class FrameReaderTests(SynchronousTestCase):
+    """Whatever was rendered is read again, however it was cut up; anything else is refused."""
+
+    def read(self, allowed: Mapping[int, int], data: bytes, sizes: list[int] | None = None) -> list[object]:
+        """The frames in C{data}, which arrives in pieces."""
+        reader = FrameReader(allowed)
+        return [outline(frame) for piece in in_pieces(data, sizes or []) for frame in reader.feed(piece)]
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.lists(st.tuples(ids, calls), max_size=4),
+        st.lists(ids, max_size=5),
+        st.lists(st.integers(1, 2000), max_size=5),
+    )
+    def test_caller_round_trip(
+        self, made: list[tuple[int, Call]], others: list[int], sizes: list[int]
+    ) -> None:
+        """Calls, acknowledgements, cancellations and pings arrive as they were sent, in order."""
+        data = b"".join(render_call(id, call) for id, call in made)
+        data += render_answered(others) + b"".join(render_cancel(id) + render_ping(id) for id in others)
+        wanted: list[object] = [
+            (id, call.vouched, call.peer, call.connection, call.head, call.body) for id, call in made
+        ]
+        if others:
+            wanted.append(Answered(tuple(others)))
+        for id in others:
+            wanted += [Cancel(id), Ping(id)]
+        self.assertEqual(self.read(from_caller(SMALL), data, sizes), wanted)
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.lists(st.tuples(ids, st.binary(max_size=3000), st.booleans()), max_size=4),
+        st.lists(st.integers(1, 2000), max_size=5),
+    )
+    def test_home_round_trip(self, made: list[tuple[int, bytes, bool]], sizes: list[int]) -> None:
+        """Replies and pongs arrive as they were sent, in order."""
+        data = b"".join(render_answer(*reply) + render_pong(reply[0]) for reply in made)
+        wanted = [frame for id, wire, close in made for frame in ((id, close, wire), Pong(id))]
+        self.assertEqual(self.read(FROM_HOME, data, sizes), wanted)
+
+    @settings(max_examples=50, deadline=None)
+    @given(ids, st.binary(min_size=32, max_size=32), names, names, st.lists(st.integers(1, 50), max_size=3))
+    def test_handshake_round_trip(
+        self, id: int, octets: bytes, one: str, other: str, sizes: list[int]
+    ) -> None:
+        """The four frames of the handshake arrive as they were sent."""
+        hello = Hello(id, octets, one, other)
+        self.assertEqual(self.read(HELLO_ONLY, render_hello(hello), sizes), [hello])
+        self.assertEqual(self.read(CHALLENGE_ONLY, render_challenge(octets), sizes), [Challenge(octets)])
+        self.assertEqual(self.read(PROOF_ONLY, render_proof(octets), sizes), [Proof(octets)])
+        self.assertEqual(self.read(WELCOME_ONLY, render_welcome(id, octets), sizes), [Welcome(id, octets)])
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from(STAGES), st.lists(st.binary(max_size=300), max_size=6))
+    def test_arbitrary_bytes(self, allowed: Mapping[int, int], pieces: list[bytes]) -> None:
+        """Anything at all is read or refused, and never kept beyond the largest frame allowed."""
+        self.never_beyond(allowed, pieces)
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.data())
+    def test_broken_frames(self, data: st.DataObject) -> None:
+        """Right frames with wrong sizes, kinds and contents are read or refused, never a crash."""
+        allowed = data.draw(st.sampled_from(STAGES))
+        kind = data.draw(st.sampled_from([*allowed, 0, 99]))
+        payload = data.draw(st.binary(max_size=200))
+        size = data.draw(st.one_of(st.just(len(payload) + 1), st.integers(0, 300), st.integers(0, 2**32 - 1)))
+        frame = size.to_bytes(4, "big") + bytes([kind]) + payload
+        sizes = data.draw(st.lists(st.integers(1, 60), max_size=3))
+        self.never_beyond(allowed, in_pieces(frame * 2, sizes))
+
+    def never_beyond(self, allowed: Mapping[int, int], pieces: list[bytes]) -> None:
+        """Feed C{pieces}; a refusal ends it."""
+        reader = FrameReader(allowed)
+        for piece in pieces:
+            try:
+                reader.feed(piece)
+            except BadFrame:
+                return
+            self.assertLess(reader.buffered, max(allowed.values()) + 4)
+
+    def test_refused_at_once(self) -> None:
+        """A frame that is too large, or not expected, is refused from its first five octets."""
+        for start in (
+            (HELLO_ONLY[Kind.HELLO] + 1).to_bytes(4, "big") + bytes([Kind.HELLO]),
+            (9).to_bytes(4, "big") + bytes([Kind.PING]),
+            (0).to_bytes(4, "big") + bytes([Kind.HELLO]),
+        ):
+            reader = FrameReader(HELLO_ONLY)
+            reader.feed(start[:4])
+            self.assertRaises(BadFrame, reader.feed, start[4:])
+
+    def test_nothing_before_its_time(self) -> None:
+        """A call is not read before the handshake has ended, and a reply never at the home."""
+        call = render_call(1, Call(b"NOTIFY", b"/", {}))
+        for allowed in (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, FROM_HOME):
+            self.assertRaises(BadFrame, FrameReader(allowed).feed, call)
+        self.assertRaises(BadFrame, FrameReader(from_caller(SMALL)).feed, render_answer(1, b"", False))
+        self.assertRaises(BadFrame, FrameReader(HELLO_ONLY).feed, render_hello(HELLO) + call)
+
+    def test_another_version(self) -> None:
+        """A hello of another protocol is refused."""
+        frame = render_hello(HELLO).replace(b"RVPL\x01", b"RVPL\x02")
+        self.assertRaises(BadFrame, FrameReader(HELLO_ONLY).feed, frame)
+
+    def test_largest_call(self) -> None:
+        """The largest call that a home takes, with a hop more in its head, fits into a frame."""
+        call = Call(b"NOTIFY", b"/", {}, b"b" * SMALL.body, head=b"h" * (SMALL.head + 25), peer="::1")
+        self.assertEqual(len(self.read(from_caller(SMALL), render_call(1, call), [1])), 1)
+        call.head += b"h" * CALL_SLACK
+        self.assertRaises(BadFrame, self.read, from_caller(SMALL), render_call(1, call))
+
+    def test_reply_too_large(self) -> None:
+        """A reply that the caller would refuse is not rendered."""
+        self.assertRaises(ValueError, render_answer, 1, bytes(REPLY_LIMIT), False)
+
+    def test_many_acknowledgements(self) -> None:
+        """More acknowledgements than one frame holds go into several."""
+        many = range(ANSWERED_LIMIT + 3)
+        first, second = self.read(from_caller(SMALL), render_answered(many))
+        self.assertEqual((first, second), (Answered(tuple(many[:-3])), Answered(tuple(many[-3:]))))
+
+    def test_impossible_name(self) -> None:
+        """A name that does not fit into a hello is not rendered."""
+        self.assertRaises(ValueError, render_hello, replace(HELLO, caller=""))
+        self.assertRaises(ValueError, render_hello, replace(HELLO, home="x" * 256))
+
+
+class MeetingTests(SynchronousTestCase):
+    """A proof is bound to everything that makes a meeting unlike any other."""
+
+    def test_roles_differ(self) -> None:
+        """What a home says cannot be said back to it by a caller: reflection proves nothing."""
+        self.assertFalse(is_proof(MEETING.home_proof(b"key", 0), MEETING.caller_proof(b"key")))
+
+    def test_bound_to_everything(self) -> None:
+        """Another key, name, origin, nonce or incarnation makes another proof."""
+        others = [
+            replace(MEETING, caller="router-2"),
+            replace(MEETING, home="3f0d"),
+            replace(MEETING, origin=8),
+            replace(MEETING, caller_nonce=b"x" * NONCE_SIZE),
+            replace(MEETING, home_nonce=b"x" * NONCE_SIZE),
+            # the same octets, divided differently
+            replace(MEETING, caller="router-1" + "3", home="f0c"),
+            replace(MEETING, caller_nonce=MEETING.home_nonce, home_nonce=MEETING.caller_nonce),
+        ]
+        proofs = [meeting.caller_proof(b"key") for meeting in (MEETING, *others)]
+        proofs.append(MEETING.caller_proof(b"another key"))
+        proofs += [meeting.home_proof(b"key", 1) for meeting in (MEETING, *others)]
+        proofs.append(MEETING.home_proof(b"key", 2))
+        self.assertEqual(len(set(proofs)), len(proofs))
+
+    def test_both_ends_agree(self) -> None:
+        """Equal meetings and keys make equal proofs."""
+        self.assertTrue(is_proof(replace(MEETING).caller_proof(b"key"), MEETING.caller_proof(b"key")))
