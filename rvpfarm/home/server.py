@@ -49,6 +49,9 @@ from rvpfarm.web.writer import render_head
 ACKNOWLEDGEMENT_SECONDS = 20.0
 #: How often leases are looked at; they must lapse within 5 s (protocol notes 5.2).
 SWEEP_SECONDS = 1.0
+#: Methods that mean nothing without a body.  A client that expects to be challenged, as curl does, asks
+#: first with an empty one, and is to be challenged before it is told so.
+_NEED_BODY = frozenset((b"NOTIFY", b"PROPFIND", b"PROPPATCH"))
 
 
 class Home(Service):
@@ -150,12 +153,16 @@ class Home(Service):
         farm = self._directory.farm()
         self._check_organisation(identity, target)
         if account is None or not account.enabled:
+            if identity.proof == "none":  # names cannot be harvested without saying who one is
+                raise self._gate.unproven(target, farm, self._clock.seconds(), self._random(8))
             raise NotFound("there is no such node")
         if identity.proof != "none":
             self.courier.revive(call.peer)
         node = self.keeper.node(account)
         visit = Visit(call, identity, self._clock.seconds(), farm, names_of(farm))
         try:
+            if identity.proof == "none" and not call.body and call.method in _NEED_BODY:
+                raise Unproven()
             if call.method == b"NOTIFY":
                 return self._relay(node, notify(node, visit, self._name_of), visit)
             return self._perform(node, self._decide(node, visit), visit.now)

@@ -11,7 +11,15 @@ from rvpfarm.home.properties import readable
 from rvpfarm.home.reach import blocked_by
 from rvpfarm.home.records import Change, DropSubscription, PutMeta, PutSubscription, SavedSubscription
 from rvpfarm.protocol.address import CallBack, Names, parse_call_back
-from rvpfarm.protocol.calls import BadRequest, Busy, Forbidden, Precondition, Reply
+from rvpfarm.protocol.calls import (
+    BadRequest,
+    Busy,
+    Forbidden,
+    Precondition,
+    Refusal,
+    Reply,
+    Unproven,
+)
 from rvpfarm.protocol.headers import Kind, parse_kind, parse_lifetime, parse_subscription_id
 from rvpfarm.protocol.properties import Propstat, render_multistatus
 from rvpfarm.protocol.subscriptions import SubscriptionEntry, render_subscriptions
@@ -182,7 +190,7 @@ def _refresh(node: Node, visit: Visit, books: Books, number: int) -> Outcome:
     """
     subscription = _find(node, visit, number)
     if not _is_creator(subscription, visit.identity):
-        raise Forbidden("only its creator can renew a subscription")
+        raise _not_yours(visit, "only its creator can renew a subscription")
     kind = parse_kind(visit.call.headers, required=False)
     if kind not in (None, subscription.kind):
         raise BadRequest("a renewal cannot change the Notification-Type")
@@ -212,7 +220,7 @@ def unsubscribe(node: Node, visit: Visit, books: Books) -> Outcome:
     caller = visit.identity.principal
     owner = caller is not None and caller.key == node.key
     if not owner and not _is_creator(subscription, visit.identity):
-        raise Forbidden("only its creator and the owner of the node can end a subscription")
+        raise _not_yours(visit, "only its creator and the owner of the node can end a subscription")
     until = subscription.until
     books.remove(node, subscription)
 
@@ -271,6 +279,11 @@ def _find(node: Node, visit: Visit, number: int) -> Subscription:
     if subscription is None or subscription.until <= visit.now:
         raise Precondition("this node has no such subscription")
     return subscription
+
+
+def _not_yours(visit: Visit, why: str) -> Refusal:
+    """No; but somebody who has not said who he is may turn out to be the right one."""
+    return Unproven() if visit.identity.proof == "none" else Forbidden(why)
 
 
 def _is_creator(subscription: Subscription, identity: Identity) -> bool:

@@ -77,7 +77,8 @@ class Router:
             if hops > HOP_LIMIT:
                 self._count("reject")
                 raise Failed("the notification has made too many hops")
-            call.head = with_hops(call.head, hops + 1)
+            if not call.vouched:  # a member's own notification is only now on its first hop
+                call.head = with_hops(call.head, hops + 1)
         account = self._directory.peek(target.key)
         if account is None:
             return self._find(call, target, first=True)

@@ -6,6 +6,7 @@ Import this only after the reactor is chosen: C{twisted.runner.procmon} imports 
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -89,6 +90,12 @@ def _how(reason: Failure) -> str:
     return str(reason.value)
 
 
+def _was_killed(reason: Failure) -> bool:
+    """Did somebody end the process, rather than the process itself?"""
+    ended = reason.value
+    return isinstance(ended, ProcessTerminated) and ended.signal in (signal.SIGKILL, signal.SIGTERM)
+
+
 class _Child(ProcessProtocol):
     """One run of one child: its output goes to its log, its end to whoever watches."""
 
@@ -114,12 +121,15 @@ class _Child(ProcessProtocol):
 class Children(ProcessMonitor):
     """Keeps every child running until told to stop, and is stopped when all of them are."""
 
-    #: A child that lives no longer than this did not come up (seconds).
-    threshold = 10
-    minRestartDelay = 1
-    maxRestartDelay = 30
+    # What ProcessMonitor goes by (seconds): who lived no longer than the first is started again later,
+    # and later each time.
+    threshold = 3
+    minRestartDelay = 0.5
+    maxRestartDelay = 5
 
-    #: So many deaths in a row, each soon after the start, are reported.
+    #: A child that ends by itself within so many seconds did not come up; so many times in a row are
+    #: reported.
+    trial_seconds = 30.0
     patience = 3
 
     _log = Logger()
@@ -197,18 +207,18 @@ class Children(ProcessMonitor):
         # The only public name of this is deprecated.
         self._monitoredProcessExited(name, reason)
         if self.running:
-            self._count(name, _how(reason), lived)
+            self._judge(name, reason, lived)
         elif self._stopped is not None and not self.protocols:
             self._close_logs()
             stopped, self._stopped = self._stopped, None
             stopped.callback(None)
 
-    def _count(self, name: str, how: str, lived: float) -> None:
-        """A child ended unasked."""
-        if lived >= self.threshold:
+    def _judge(self, name: str, reason: Failure, lived: float) -> None:
+        """A child ended unasked: does it keep doing that?"""
+        if lived >= self.trial_seconds or _was_killed(reason):
             self._deaths[name] = 0
-            self._log.warn("{name} ended ({how}); started again", name=name, how=how)
+            self._log.warn("{name} ended ({how}); it is started again", name=name, how=_how(reason))
             return
         self._deaths[name] = self._deaths.get(name, 0) + 1
         if self._deaths[name] == self.patience:
-            self._failing(name, how)
+            self._failing(name, _how(reason))

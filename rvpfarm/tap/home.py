@@ -65,7 +65,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     home = Home(
         record.id,
         directory=directory,
-        gate=Gate(Nonces(key.nonce), on_failure=metrics.auth_failure),
+        gate=Gate(Nonces(key.nonce, since=reactor.seconds()), on_failure=metrics.auth_failure),
         journal=journal,
         outgoing=outgoing,
         elsewhere=router.answer,
@@ -96,6 +96,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         taken.incarnation = journal.incarnation
 
     OnStart(number_start).setServiceParent(top)
+    OnStop(taken.drain).setServiceParent(top)
     calls_at = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from hypothesis import given, settings
@@ -159,10 +160,8 @@ class ParseTests(SynchronousTestCase):
     def test_anything(self, garbage: bytes) -> None:
         """Whatever arrives is read or refused."""
         for value in (b"Digest " + garbage, MIRANDA + garbage):
-            try:
+            with contextlib.suppress(BadRequest):
                 parse_authorization(value)
-            except BadRequest:
-                pass
 
 
 class VerifyTests(SynchronousTestCase):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
+import subprocess
 import sys
 from dataclasses import replace
 from typing import Any
@@ -13,7 +16,8 @@ from click.testing import CliRunner
 from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.endpoints import TCP4ClientEndpoint
-from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -33,6 +37,7 @@ from tests.support.farms import DEMO, FarmDirectory
 reactor: Any = global_reactor
 ALICE = "http://im.farm.localhost/instmsg/aliases/alice"
 BOB = "http://im.farm.localhost/instmsg/aliases/bob"
+PATIENCE_SECONDS = 15
 ME = ("--as", "alice@farm.localhost", "--password", "secret")
 
 
@@ -97,40 +102,62 @@ class Told(Protocol):
         self.gone.callback(None)
 
 
-class Ended(ProcessProtocol):
-    """A process that is waited for; whatever line it prints can be waited for too."""
+#: How the command is run.  Whoever starts the tests in the background has Ctrl-C ignored, and Twisted
+#: keeps a spare descriptor that it never closes.
+COMMAND = (
+    *(sys.executable, "-W", "error", "-W", "ignore::ResourceWarning", "-c"),
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from rvpfarm.client.command import main; main()",
+)
 
-    def __init__(self) -> None:
+
+class Command:
+    """The command as a process, watched from threads: the reactor under test may not notice its end.
+
+    @ivar out: what it has printed.
+    @ivar err: what it has complained, once it L{ended}.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("RVP_")}
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(
+            [*COMMAND, *arguments], stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, env=environment
+        )
         self.out = self.err = ""
         self.status: int | None = None
-        self.ended: Deferred[Ended] = Deferred()
-        self._waiting: list[tuple[str, Deferred[None]]] = []
 
-    def outReceived(self, data: bytes) -> None:
-        """Standard output."""
-        self.out += data.decode()
-        for words, seen in [wait for wait in self._waiting if wait[0] in self.out]:
-            self._waiting.remove((words, seen))
-            seen.callback(None)
+    async def ended(self) -> Command:
+        """Wait for its end."""
+        out, err = await deferToThread(self._process.communicate, timeout=PATIENCE_SECONDS)
+        self.out, self.err, self.status = self.out + out.decode(), err.decode(), self._process.returncode
+        return self
 
-    def errReceived(self, data: bytes) -> None:
-        """Standard error."""
-        self.err += data.decode()
+    async def printed(self, words: str) -> None:
+        """Wait until it has printed C{words}."""
+        while words not in self.out:
+            part = await deferToThread(self._read)
+            if not part:
+                raise AssertionError(f"it ended or hung without {words!r}: {self.out!r}")
+            self.out += part.decode()
 
-    def processEnded(self, reason: Failure) -> None:
-        """It is over."""
-        self.status = reason.value.exitCode
-        for words, seen in self._waiting:
-            seen.errback(AssertionError(f"it ended without {words!r}: {self.out}{self.err}"))
-        self._waiting = []
-        self.ended.callback(self)
+    def _read(self) -> bytes:
+        assert self._process.stdout is not None
+        ready, _, _ = select.select([self._process.stdout], [], [], PATIENCE_SECONDS)
+        return os.read(self._process.stdout.fileno(), 4096) if ready else b""
 
-    def printed(self, words: str) -> Deferred[None]:
-        """Fires when it has printed C{words}."""
-        seen: Deferred[None] = Deferred()
-        self._waiting.append((words, seen))
-        self.outReceived(b"")
-        return seen
+    def interrupt(self) -> None:
+        """Press Ctrl-C."""
+        self._process.send_signal(signal.SIGINT)
+
+    def finish(self) -> None:
+        """Leave nothing behind."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.communicate()
+        for stream in (self._process.stdout, self._process.stderr):
+            if stream is not None:
+                stream.close()
 
 
 class OverSocketsTests(TestCase):
@@ -166,22 +193,11 @@ class OverSocketsTests(TestCase):
         """What was asked, in order."""
         return [call.method.decode() for call in self.calls]
 
-    def start(self, *arguments: str) -> Ended:
+    def start(self, *arguments: str) -> Command:
         """Run the command."""
-        process = Ended()
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("RVP_")}
-        # Twisted keeps a spare descriptor for when there are no others left, and never closes it.
-        warnings = ("-W", "error", "-W", "ignore::ResourceWarning")
-        command = [sys.executable, *warnings, "-c", "from rvpfarm.client.command import main; main()"]
-        started = reactor.spawnProcess(process, sys.executable, [*command, *arguments], environment)
-        self.addCleanup(self._finish, started, process)
-        process.transport = started
-        return process
-
-    async def _finish(self, started: Any, process: Ended) -> None:
-        if process.status is None and not process.ended.called:
-            started.signalProcess("KILL")
-            await process.ended
+        command = Command(*arguments)
+        self.addCleanup(command.finish)
+        return command
 
     async def tell(self, body: bytes) -> None:
         """Send a NOTIFY to whoever has logged in."""
@@ -226,7 +242,7 @@ class OverSocketsTests(TestCase):
 
     async def test_send(self) -> None:
         """C{rvp send} says that it was delivered."""
-        sent = await self.start(*ME, *self.where, "send", "bob@farm.localhost", "Coffee?").ended
+        sent = await self.start(*ME, *self.where, "send", "bob@farm.localhost", "Coffee?").ended()
         self.assertEqual((sent.status, sent.out, sent.err), (0, "delivered to bob@farm.localhost\n", ""))
         told = parse_notification(self.calls[-1].body)
         self.assertEqual(parse_mime(told.mime).body, "Coffee?")
@@ -234,7 +250,7 @@ class OverSocketsTests(TestCase):
     async def test_refused(self) -> None:
         """What a server refuses is one line and status 1."""
         self.home.refuse["NOTIFY"] = response(412)
-        sent = await self.start("send", *ME, *self.where, "bob@farm.localhost", "hi").ended
+        sent = await self.start("send", *ME, *self.where, "bob@farm.localhost", "hi").ended()
         self.assertEqual(
             (sent.status, sent.err),
             (1, "rvp: bob@farm.localhost cannot be reached: nobody is logged in there now\n"),
@@ -244,7 +260,7 @@ class OverSocketsTests(TestCase):
         """A wrong password is told as such."""
         line = b'Digest qop="auth", realm="im.farm.localhost", nonce="n"'
         self.home.refuse["PROPFIND"] = response(401, challenges=(line,))
-        asked = await self.start(*ME, *self.where, "status").ended
+        asked = await self.start(*ME, *self.where, "status").ended()
         self.assertEqual(asked.status, 1)
         self.assertEqual(
             asked.err, "rvp: wrong password for alice@farm.localhost, or there is no such user\n"
@@ -253,7 +269,7 @@ class OverSocketsTests(TestCase):
     async def test_unreachable(self) -> None:
         """A server that is not there is named, with what to try."""
         await self.port.stopListening()
-        asked = await self.start(*ME, "--server", f"127.0.0.2:{self.number}", "status").ended
+        asked = await self.start(*ME, "--server", f"127.0.0.2:{self.number}", "status").ended()
         self.assertEqual(asked.status, 1)
         self.assertRegex(
             asked.err, rf"^rvp: .*cannot be reached at 127\.0\.0\.2:{self.number} .*--server.*\n$"
@@ -261,13 +277,13 @@ class OverSocketsTests(TestCase):
 
     async def test_not_located(self) -> None:
         """A domain that the DNS does not know is told with what to try."""
-        asked = await self.start(*ME, *self.where, "send", "x@nowhere.farm.localhost", "hi").ended
+        asked = await self.start(*ME, *self.where, "send", "x@nowhere.farm.localhost", "hi").ended()
         self.assertEqual(asked.status, 1)
         self.assertRegex(asked.err, r"^rvp: nowhere\.farm\.localhost has no RVP server.*--dns ip:port.*\n$")
 
     async def test_status(self) -> None:
         """C{rvp status} sets one's own presence and leaves it when it ends."""
-        done = await self.start(*ME, *self.where, "--json", "status", "busy").ended
+        done = await self.start(*ME, *self.where, "--json", "status", "busy").ended()
         self.assertEqual(done.status, 0, done.err)
         self.assertEqual(
             json.loads(done.out),
@@ -280,7 +296,7 @@ class OverSocketsTests(TestCase):
             },
         )
         self.assertEqual(self.methods(), ["PROPPATCH"])
-        done = await self.start(*ME, *self.where, "status").ended
+        done = await self.start(*ME, *self.where, "status").ended()
         self.assertEqual((done.status, done.out), (0, "alice@farm.localhost is busy\n"))
 
     async def test_watch(self) -> None:
@@ -288,7 +304,7 @@ class OverSocketsTests(TestCase):
         watching = self.start(*ME, *self.where, "watch", "--count", "1", "bob@farm.localhost")
         await watching.printed("bob@farm.localhost is offline\n")
         await self.tell(PropertyNotice(BOB, "Bob", ("<r:state><r:online/></r:state>",)).body_for(ALICE))
-        await watching.ended
+        await watching.ended()
         self.assertEqual((watching.status, watching.err), (0, ""))
         self.assertEqual(watching.out, "bob@farm.localhost is offline\nbob@farm.localhost is online\n")
         self.assertEqual(self.methods()[-2:], ["UNSUBSCRIBE", "UNSUBSCRIBE"])
@@ -299,8 +315,8 @@ class OverSocketsTests(TestCase):
         await process.printed("alice@farm.localhost is logged in (online)")
         await self.tell(render_message(BOB, "Bob", ALICE, "", render_text("ring \x1b[2J\nme", "{1}")))
         await process.printed("me\n")
-        process.transport.signalProcess("INT")
-        await process.ended
+        process.interrupt()
+        await process.ended()
         self.assertEqual((process.status, process.err), (0, ""))
         self.assertRegex(process.out, r"(?m)^\d\d:\d\d:\d\d bob@farm\.localhost: ring \ufffd+\[2J\nme$")
         self.assertEqual(self.home.states["/instmsg/aliases/alice"], "offline")

@@ -17,7 +17,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -83,11 +83,13 @@ class CallBack:
 
     def close(self) -> None:
         """Stop listening, and drop every connection."""
-        # A thread in accept() keeps the socket open until it is shut down.
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        if self._listener.fileno() != -1:
+            # A thread in accept() keeps the socket open until it is shut down.
+            self._listener.shutdown(socket.SHUT_RDWR)
+            self._listener.close()
         for connection in tuple(self._connections):
-            connection.close()
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def wait(self, count: int = 1, *, containing: str = "", seconds: float = PATIENCE_SECONDS) -> list[Heard]:
         """The requests whose bodies contain C{containing}, once there are C{count} of them."""
@@ -178,11 +180,12 @@ class DemoFarm:
     _process: subprocess.Popen[str] | None = None
 
     def __post_init__(self) -> None:
-        ports = free_ports(8)
+        # One port for all: what is free on every address is free on each.
+        port, link, dns = free_ports(3, "0.0.0.0")
         base = free_metrics_base(5)
-        self.routers = [f"127.0.0.1:{ports[0]}", f"127.0.0.2:{ports[1]}"]
-        self.homes = [f"127.0.0.11:{ports[2]}/{ports[3]}", f"127.0.0.12:{ports[4]}/{ports[5]}"]
-        self.dns = f"127.0.0.1:{ports[6]}"
+        self.routers = [f"127.0.0.1:{port}", f"127.0.0.2:{port}"]
+        self.homes = [f"127.0.0.11:{port}/{link}", f"127.0.0.12:{port}/{link}"]
+        self.dns = f"127.0.0.1:{dns}"
         self.metrics = [f"127.0.0.1:{base + number}" for number in range(4)]
 
     def start(self) -> None:
@@ -231,6 +234,11 @@ class DemoFarm:
         self._process.stdout.close()
         self._process = None
         return status
+
+    @property
+    def running(self) -> bool:
+        """Was it started, and not stopped since."""
+        return self._process is not None
 
     @property
     def pid(self) -> int:
