@@ -170,13 +170,13 @@ class Exchange:
     async def _carry(self, hop: Hop, wire: bytes, repeatable: bool) -> Response:
         """The answer of the first address that gives one."""
         tried: list[str] = []
-        last = Unreachable("it has no address")
+        last, why = Unreachable("it has no address"), "it has no address"
         for address in self._in_order(hop):
             try:
                 response = await self._carrier.request(address, hop.port, wire, answer_seconds=ANSWER_SECONDS)
             except Unreachable as error:
                 tried.append(f"[{address}]:{hop.port}" if ":" in address else f"{address}:{hop.port}")
-                last = error
+                last, why = error, str(error).removeprefix(f"{tried[-1]} cannot be reached: ").rstrip(".")
                 if not repeatable and (error.maybe_done or isinstance(error, Slow)):
                     raise Unreachable(
                         f"{tried[-1]} broke off or did not answer; it may have acted all the same",
@@ -187,7 +187,7 @@ class Exchange:
                 self._working.clear()
             self._working[(hop.host, hop.port)] = address
             return response
-        why = "does not answer" if isinstance(last, Slow) else "cannot be reached"
+        what = "does not answer" if isinstance(last, Slow) else "cannot be reached"
         raise Unreachable(
-            f"the server of {hop.host} {why} at {', '.join(tried)} ({last})", maybe_done=last.maybe_done
+            f"the server of {hop.host} {what} at {', '.join(tried)} ({why})", maybe_done=last.maybe_done
         )

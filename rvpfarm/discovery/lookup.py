@@ -294,7 +294,7 @@ class Locator:
         except (TimeoutError, DNSQueryTimeoutError):
             raise NotLocated(f"{self._asked} does not answer (asked for {name})") from None
         except (DomainError, ResolverError, OSError) as error:
-            why = type(error).__name__.removeprefix("DNS").removesuffix("Error").lower()
+            why = type(error).__name__.removeprefix("DNS").removeprefix("Query").removesuffix("Error").lower()
             raise NotLocated(f"{self._asked} could not say what {name} is ({why})") from None
         return sections[0]
 

@@ -292,5 +292,3 @@ class Limits:
     pipelined: int = 16
     connections: int = 20000
     in_work: int = 1024
-
-

@@ -124,7 +124,7 @@ class Children(ProcessMonitor):
     # What ProcessMonitor goes by (seconds): who lived no longer than the first is started again later,
     # and later each time.
     threshold = 3
-    minRestartDelay = 0.5
+    minRestartDelay = 0.5  # type: ignore[assignment]  # inferred as whole seconds, used as a float
     maxRestartDelay = 5
 
     #: A child that ends by itself within so many seconds did not come up; so many times in a row are

@@ -318,11 +318,8 @@ class FastClientEndpoint:
         return protocol
 
     async def _addresses(self) -> list[tuple[int, str]]:
-        for family in (socket.AF_INET, socket.AF_INET6):
-            try:
-                socket.inet_pton(family, self._host.partition("%")[0])
-            except OSError:
-                continue
+        family = _family_of(self._host)
+        if family is not None:
             return [(family, self._host)]
         answers = await _look_up(self._reactor, self._host, self._port)
         return [
@@ -332,16 +329,32 @@ class FastClientEndpoint:
         ]
 
     def _without_loop(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
-        from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+        from twisted.internet import endpoints
 
         bind = (self._bind_address, 0) if self._bind_address else None
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+        make: Any = {  # Any: Twisted annotates none of the three
+            socket.AF_INET: endpoints.TCP4ClientEndpoint,
+            socket.AF_INET6: endpoints.TCP6ClientEndpoint,
+            None: endpoints.HostnameEndpoint,
+        }[_family_of(self._host)]
+        endpoint: IStreamClientEndpoint = make(
             self._reactor, self._host, self._port, self._timeout_seconds, bind
         )
         if self._tls is not None:
-            endpoint = wrapClientTLS(self._tls.options(), endpoint)
+            endpoint = endpoints.wrapClientTLS(self._tls.options(), endpoint)
         connected: Deferred[IProtocol] = endpoint.connect(factory)
         return connected
+
+
+def _family_of(host: str) -> socket.AddressFamily | None:
+    """The kind of address that C{host} is, or C{None} when it is a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host.partition("%")[0])
+        except (OSError, ValueError):
+            continue
+        return family
+    return None
 
 
 def _look_up(reactor: Any, host: str, port: int) -> Deferred[list[IAddress]]:  # Any: as in the endpoints

@@ -9,7 +9,17 @@ import subprocess
 from unittest import TestCase
 
 from tests.support.homes import leased, message
-from tests.support.processes import BIN, CallBack, DemoFarm, Ran, processes, run, scratch, wait_for
+from tests.support.processes import (
+    BIN,
+    CallBack,
+    DemoFarm,
+    Ran,
+    processes,
+    run,
+    scratch,
+    shared_farm,
+    wait_for,
+)
 
 IM = "im.farm.localhost"
 
@@ -20,18 +30,13 @@ def url_of(user: str) -> str:
 
 
 class FarmTestCase(TestCase):
-    """Tests against one farm, started once for all of them."""
+    """Tests against a farm that is started once for each class of them."""
 
     farm: DemoFarm
-    options: tuple[str, ...] = ()
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        """Start a farm of its own on free ports."""
-        where = scratch()
-        cls.farm = DemoFarm(cls.enterClassContext(where) / "demo", cls.options)
-        cls.farm.start()
-        cls.addClassCleanup(cls.farm.stop)
+    def setUp(self) -> None:
+        """See that the farm runs."""
+        type(self).farm = shared_farm(type(self).__name__)
 
     def call_back(self, status: int = 200) -> CallBack:
         """A listener for the length of the test."""

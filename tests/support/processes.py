@@ -5,6 +5,7 @@ Everything here blocks, so it is for tests that drive processes from outside, ne
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import select
@@ -17,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -200,6 +201,8 @@ class DemoFarm:
             arguments += ["--home", home]
         self._process = subprocess.Popen(
             [
+                # A shell that runs the tests in the background has them ignore SIGINT.
+                *("env", "--default-signal=INT"),
                 *(str(BIN / "twistd"), "--nodaemon", "--pidfile=", "--logger", "rvpfarm.observe.logs.quiet"),
                 *("rvp-farm", *arguments, *self.options),
             ],
@@ -262,6 +265,24 @@ class DemoFarm:
         page = run("curl", "-s", f"http://{self.metrics[process]}/metrics").out
         lines = [line for line in page.splitlines() if re.match(rf"{name}(\{{| )", line)]
         return sum(float(line.rpartition(" ")[2]) for line in lines)
+
+
+_shared: dict[str, DemoFarm] = {}
+_until_exit = ExitStack()
+atexit.register(_until_exit.close)
+
+
+def shared_farm(name: str) -> DemoFarm:
+    """The farm of that name, running; stopped when the tests are over.
+
+    Not a class fixture of unittest: trial knows none.
+    """
+    if name not in _shared:
+        farm = DemoFarm(_until_exit.enter_context(scratch()) / "demo")
+        farm.start()
+        _until_exit.callback(farm.stop)
+        _shared[name] = farm
+    return _shared[name]
 
 
 def free_metrics_base(count: int) -> int:

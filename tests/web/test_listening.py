@@ -1,0 +1,189 @@
+"""A listener as a service."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IStreamServerEndpoint
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from rvpfarm.web.listening import CannotServe, ListeningService
+
+LOOPBACK = "127.0.0.1"
+
+
+class Draining(Factory):
+    """Has work that the test finishes."""
+
+    noisy = False
+    protocol = Protocol
+
+    def __init__(self) -> None:
+        self.drained: Deferred[None] = Deferred()
+
+    def drain(self) -> Deferred[None]:
+        """Finish what is in work."""
+        return self.drained
+
+
+@implementer(IStreamServerEndpoint)
+class Later:
+    """Takes its time to listen."""
+
+    def __init__(self) -> None:
+        self.opened: Deferred[object] = Deferred()
+
+    def listen(self, protocolFactory: object) -> Deferred[object]:
+        """Not yet."""
+        return self.opened
+
+
+class ListeningServiceTests(SynchronousTestCase):
+    """It listens from start to stop."""
+
+    def service(self, description: str = "tcp:8080:interface=127.0.0.1") -> ListeningService:
+        """A service on a reactor that only notes what it is asked."""
+        self.reactor, self.factory = MemoryReactorClock(), Draining()
+        return ListeningService(self.reactor, description, self.factory, who="rvp-router")
+
+    def test_listens_once(self) -> None:
+        """It listens when services start with privileges, and not again when they start."""
+        service = self.service()
+        self.assertEqual(self.reactor.tcpServers, [])
+        self.assertFalse(service.listening)
+        service.privilegedStartService()
+        service.startService()
+        self.assertEqual([each[:2] for each in self.reactor.tcpServers], [(8080, self.factory)])
+        self.assertTrue(service.listening)
+
+    def test_any_endpoint(self) -> None:
+        """Any endpoint string serves, the fast ones too."""
+        service = self.service("fast:tcp:8080")
+        service.startService()
+        self.assertEqual([each[0] for each in self.reactor.tcpServers], [8080])
+        self.assertEqual(service.getHost().host, "0.0.0.0")
+
+    def test_stop_waits_for_work(self) -> None:
+        """Stopping is done when the factory has finished what was in work."""
+        service = self.service()
+        service.startService()
+        stopped = service.stopService()
+        self.assertFalse(service.listening)
+        self.assertRaises(RuntimeError, service.getHost)
+        self.assertNoResult(stopped)
+        self.factory.drained.callback(None)
+        self.successResultOf(stopped)
+
+    def test_never_started(self) -> None:
+        """Stopping what was not started is done at once."""
+        self.successResultOf(self.service().stopService())
+
+    def test_stopped_before_it_listens(self) -> None:
+        """An endpoint that takes its time is called off."""
+        service = self.service()
+        service._endpoint = Later()
+        service.startService()
+        stopped = service.stopService()
+        self.factory.drained.callback(None)
+        self.successResultOf(stopped)
+
+    def test_fails_later(self) -> None:
+        """An endpoint that fails after a while is logged; the process goes on."""
+        service = self.service()
+        later = service._endpoint = Later()
+        service.startService()
+        later.opened.errback(OSError("no"))
+        self.assertEqual(len(self.flushLoggedErrors(OSError)), 1)
+        self.factory.drained = succeed(None)
+        self.successResultOf(service.stopService())
+
+    def test_nonsense(self) -> None:
+        """A string that describes no endpoint ends the daemon with a sentence that names the option."""
+        for description in ("8080", "fast:tcp:http", "tcp:8080:colour=red"):
+            problem = self.assertRaises(CannotServe, self.service, description)
+            self.assertTrue(str(problem).startswith(f"rvp-router: --listen {description}: "), str(problem))
+
+
+class RefusedTests(TestCase):
+    """An address that is not to be had ends the daemon with one sentence."""
+
+    timeout = 20
+
+    def complaint(self, description: str) -> str:
+        """What is said when this is listened on."""
+        service = ListeningService(
+            reactor, description, Factory.forProtocol(Protocol), who="rvp-home", option="--link"
+        )
+        return str(self.assertRaises(CannotServe, service.privilegedStartService))
+
+    def test_busy(self) -> None:
+        """A busy port is named, and the option that says it."""
+        with socket.create_server((LOOPBACK, 0)) as other:
+            port = other.getsockname()[1]
+            for kind in ("tcp", "fast:tcp"):
+                self.assertEqual(
+                    self.complaint(f"{kind}:{port}:interface={LOOPBACK}"),
+                    f"rvp-home: cannot listen on {LOOPBACK}:{port}: address already in use (--link)",
+                )
+
+    def test_not_ours(self) -> None:
+        """So is an address of another machine."""
+        self.assertIn(
+            "cannot listen on 192.0.2.1:8080: cannot assign requested address",
+            self.complaint("fast:tcp:8080:interface=192.0.2.1"),
+        )
+
+    def test_ipv6(self) -> None:
+        """IPv6 addresses are written as in URLs."""
+        self.assertIn(
+            "cannot listen on [2001:db8::1]:80: ", self.complaint(r"fast:tcp:80:interface=2001\:db8\:\:1")
+        )
+
+    def test_daemon(self) -> None:
+        """C{twistd} ends with that sentence, status 1, no traceback and no pid file left behind."""
+        where = Path(self.mktemp())
+        where.mkdir()
+        with socket.create_server((LOOPBACK, 0)) as other:
+            port = other.getsockname()[1]
+            (where / "busy.tac").write_text(
+                "from twisted.application.service import Application\n"
+                "from twisted.internet import reactor\n"
+                "from twisted.internet.protocol import Factory, Protocol\n"
+                "from rvpfarm.web.listening import ListeningService\n"
+                "application = Application('busy')\n"
+                f"where = 'fast:tcp:{port}:interface={LOOPBACK}'\n"
+                "factory = Factory.forProtocol(Protocol)\n"
+                "ListeningService(reactor, where, factory, who='rvp-router').setServiceParent(application)\n"
+            )
+            done = subprocess.run(
+                [sys.executable, "-m", "twisted.scripts.twistd", "--version"],
+                capture_output=True,
+                timeout=60,
+                check=False,
+            )
+            script = "from twisted.scripts.twistd import run; run()"
+            done = subprocess.run(
+                [sys.executable, "-c", script, "--nodaemon", "--no_save", "--python", "busy.tac"],
+                cwd=where,
+                env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(
+            done.stderr,
+            f"rvp-router: cannot listen on {LOOPBACK}:{port}: address already in use (--listen)\n",
+        )
+        self.assertNotIn("Traceback", done.stdout)
+        self.assertFalse((where / "twistd.pid").exists())
