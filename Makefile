@@ -4,13 +4,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: farm test lint types docs clean
+.PHONY: farm test chaos lint types docs clean
 
 farm: $(INSTALLED)
 	@exec $(BIN)/twistd --nodaemon --pidfile= --logger rvpfarm.observe.logs.quiet rvp-farm $(FARM)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(TESTS)
+
+# Ten rounds of kill -9 under load; `make test` runs two.
+chaos: $(INSTALLED)
+	RVPFARM_CHAOS_ROUNDS=10 $(BIN)/python -m pytest -s tests/farm/test_chaos.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
