@@ -27,7 +27,8 @@ class LoopReactor(AsyncioSelectorReactor):
 
     An event loop does not belong on both sides of a fork: libuv may keep rings in memory that the child
     does not get, and the epoll descriptor would be shared with the parent.  So the loop is closed
-    before the fork and a new one is made after it.
+    before the fork and a new one is made after it: nobody may keep the loop, or a method of it, from
+    before the services were started.
 
     It runs no child processes reliably: uvloop takes the descriptor by which Twisted hears of C{SIGCHLD}.
     C{rvpfarm.tap.farm}, which has children, stays on Twisted's own reactor.
@@ -52,12 +53,14 @@ class LoopReactor(AsyncioSelectorReactor):
             self._timerHandle.cancel()
             self._timerHandle = None
         self._scheduledAt = None
+        self._reports = self._asyncioEventloop.get_exception_handler()
         self._asyncioEventloop.close()
 
     def afterDaemonize(self) -> None:
         """Put everything on a new loop."""
         self._asyncioEventloop = self._make()
         asyncio.set_event_loop(self._asyncioEventloop)
+        self._asyncioEventloop.set_exception_handler(self._reports)
         readers, writers = list(self._readers), list(self._writers)
         self._readers.clear()
         self._writers.clear()

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
+from rvpfarm.protocol.address import is_ip
 from rvpfarm.tap.reactor import install
 
 #: With this variable set to 1 a daemon stops when its standard input ends.
@@ -151,13 +152,32 @@ class HomeOptions(RouterOptions):
     optParameters = [
         ["link", None, None, "endpoint of the farm link; default: as the directory says ($RVPFARM_LINK)"],
         ["state-dir", "s", None, "directory of this home's own state ($RVPFARM_STATE_DIR)"],
+        [
+            "dns",
+            None,
+            None,
+            "ADDRESS:PORT of the DNS server that says where other organisations' servers are; "
+            "default: as this machine is set up ($RVPFARM_DNS)",
+        ],
     ]
     environment = {
         **RouterOptions.environment,
         "link": "RVPFARM_LINK",
         "state-dir": "RVPFARM_STATE_DIR",
+        "dns": "RVPFARM_DNS",
     }
     needed = (*DaemonOptions.needed, "state-dir")
+
+    def postOptions(self) -> None:
+        """Complete and check.
+
+        @raise UsageError: a needed option is missing, or an address is malformed.
+        """
+        super().postOptions()
+        if self["dns"] is not None:
+            self["dns"] = parse_host_port(self["dns"], "dns")
+            if not is_ip(self["dns"].host):
+                raise UsageError(f"--dns: {self['dns']} does not begin with an IP address")
 
 
 def default_listen(address: str, port: int) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.address import IPv4Address, IPv6Address
@@ -52,6 +53,20 @@ def loop_of(reactor: object) -> asyncio.AbstractEventLoop | None:
     if loop is not None and loop.get_exception_handler() is None:
         loop.set_exception_handler(_report)
     return loop
+
+
+# Any: no one interface has both a loop and timers
+def soon_on(reactor: Any) -> Callable[[Callable[[], None]], object]:
+    """What runs a function at the end of the present turn of the loop, if there is one.
+
+    The loop is looked up each time: C{twistd} without C{-n} forks, and there is another one after that.
+    """
+
+    def soon(function: Callable[[], None]) -> object:
+        loop: asyncio.AbstractEventLoop | None = getattr(reactor, "_asyncioEventloop", None)
+        return reactor.callLater(0, function) if loop is None else loop.call_soon(function)
+
+    return soon
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:  # Any: as asyncio has it

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable
-from rvpfarm.web.fast import loop_of
+from rvpfarm.web.fast import soon_on
 from rvpfarm.web.frames import (
     ReplyFrame,
     render_answered,
@@ -118,10 +118,7 @@ class LinkClient:
         self._endpoint, self._metrics, self._chance = endpoint, metrics, chance
         limits = limits or Limits()
         self._call_limit = limits.head + limits.body
-        loop = loop_of(clock)
-        self._soon: Callable[[Callable[[], None]], object] = (
-            loop.call_soon if loop is not None else lambda call: clock.callLater(0, call)
-        )
+        self._soon = soon_on(clock)
         self._pending: dict[int, _Pending] = {}
         self._bytes = 0
         self._last_id = 0

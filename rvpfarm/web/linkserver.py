@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from rvpfarm.protocol.calls import Busy, Call, Failed, Limits, Refusal, Relayed, Reply
 from rvpfarm.web.callerconnection import CallerConnection
-from rvpfarm.web.fast import loop_of
+from rvpfarm.web.fast import soon_on
 from rvpfarm.web.frames import CALL_SLACK, BadFrame, CallFrame, Hello, from_caller, render_answer
 from rvpfarm.web.ledger import Known, Ledger, Work
 from rvpfarm.web.reader import parse_head
@@ -86,10 +86,7 @@ class LinkFactory(Factory):
         self.key, self.name, self.incarnation, self.nonce = key, name, incarnation, nonce
         self.clock = clock
         self._answer, self._metrics, self._admission = answer, metrics, admission
-        loop = loop_of(clock)
-        self.soon: Callable[[Callable[[], None]], object] = (
-            loop.call_soon if loop is not None else lambda call: clock.callLater(0, call)
-        )
+        self.soon = soon_on(clock)
         self.allowed = from_caller(limits)
         # a router has added to the hop count, or put it there
         self._limits = replace(limits, head=limits.head + CALL_SLACK, fields=limits.fields + 1)

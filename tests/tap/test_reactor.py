@@ -70,6 +70,7 @@ from twisted.internet import reactor
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.threads import deferToThread
+from rvpfarm.web.fast import soon_on
 
 seen = []
 class Echo(Protocol):
@@ -82,6 +83,7 @@ class Ask(Protocol):
         seen.append(data)
         deferToThread(os.getpid).addCallback(seen.append).addBoth(lambda _: reactor.stop())
 
+soon = soon_on(reactor)
 port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
 reactor.callLater(0.01, lambda: connectProtocol(
     TCP4ClientEndpoint(reactor, "127.0.0.1", port.getHost().port), Ask()))
@@ -91,8 +93,9 @@ if os.fork():
     os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 reactor.afterDaemonize()
 assert reactor._asyncioEventloop is not before and before.is_closed()
+soon(lambda: seen.append("soon"))
 reactor.run()
-assert seen == [b"HELLO", os.getpid()], seen
+assert seen == ["soon", b"HELLO", os.getpid()], seen
 print("survived", flush=True)
 """
         self.assertEqual(run_python(program), "survived\n")
