@@ -53,7 +53,6 @@ CORES = frozenset(
         "rvpfarm.home.subscribing",
         "rvpfarm.protocol.acls",
         "rvpfarm.protocol.address",
-        "rvpfarm.protocol.bodies",
         "rvpfarm.protocol.calls",
         "rvpfarm.protocol.fitness",
         "rvpfarm.protocol.headers",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rvpfarm.auth.challenge import Identity
-    from rvpfarm.protocol.bodies import Acl
+    from rvpfarm.protocol.acls import Acl
 
 #: Which credentials elements each proof satisfies: stronger ones satisfy C{assertion} too, and an anonymous
 #: caller, who claims nothing, may do what C{allprincipals} may on an assertion (protocol notes 2.2, 8.3).

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
@@ -21,6 +21,23 @@ from rvpfarm.tap.settings import DaemonOptions, StopAtEof
 from rvpfarm.web.fast import FastClientEndpoint
 
 _Member = TypeVar("_Member", Home, Router)
+
+
+class Daemon(MultiService):
+    """The services of a daemon: started in the order in which they were added, stopped in the reverse order.
+
+    Each is stopped when those that need it have stopped: listeners finish their calls while everything
+    behind them still works.
+    """
+
+    def stopService(self) -> Deferred[None]:
+        """Stop one after the other; fires when all have stopped."""
+        self.running = False
+        return Deferred.fromCoroutine(self._stop_children())
+
+    async def _stop_children(self) -> None:
+        for service in reversed(list(self)):
+            await maybeDeferred(service.stopService)
 
 
 class OnStart(Service):

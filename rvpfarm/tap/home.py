@@ -7,7 +7,7 @@ from os import urandom
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 
 from rvpfarm.auth.challenge import Gate
 from rvpfarm.auth.digest import Nonces
@@ -15,7 +15,7 @@ from rvpfarm.home.journal import Journal
 from rvpfarm.home.server import Home
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import OnStart, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, attend, connector, load_key, open_directory, record_of
 from rvpfarm.tap.settings import HomeOptions, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.link import LinkFactory, Links
@@ -42,7 +42,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    top = MultiService()
+    top = Daemon()
 
     def missing() -> Sequence[str]:
         """What is not running yet."""

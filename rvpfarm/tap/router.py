@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.link import Links
 from rvpfarm.web.listening import ListeningService
@@ -29,7 +29,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    top = MultiService()
+    top = Daemon()
 
     def missing() -> Sequence[str]:
         """What is not running yet."""

@@ -113,13 +113,16 @@ class FastPort:
 
     async def _serve(self) -> None:
         build = self._factory.buildProtocol
-        self._server = await self._loop.create_server(
-            lambda: LoopTransport(build),
-            sock=self._socket,
-            backlog=self._backlog,
-            ssl=None if self._tls is None else self._tls.context,
-            ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
-        )
+        try:
+            self._server = await self._loop.create_server(
+                lambda: LoopTransport(build),
+                sock=self._socket,
+                backlog=self._backlog,
+                ssl=None if self._tls is None else self._tls.context,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
+            )
+        except Exception:  # nobody waits for this task
+            _log.failure("nobody can connect to {host}", host=self._host)
 
     def stopListening(self) -> Deferred[None]:
         """Accept no more.  Connections that are open stay so.

@@ -98,16 +98,17 @@ class _Destination:
 
     @ivar idle: connections without work, the one used last at the end.
     @ivar active: how many connections have work or are being made.
+    @ivar connecting: how many of them are being made.
     @ivar queue: calls for which there is no connection yet.
     """
 
-    __slots__ = ("active", "host", "idle", "name", "port", "queue")
+    __slots__ = ("active", "connecting", "host", "idle", "name", "port", "queue")
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.idle: list[_Connection] = []
-        self.active = 0
+        self.active = self.connecting = 0
         self.queue: deque[_Sending] = deque()
 
 
@@ -440,12 +441,14 @@ class Outgoing(Service):
 
     def _connect(self, destination: _Destination, sending: _Sending) -> None:
         destination.active += 1
+        destination.connecting += 1
         self._attempts.add(sending)
         factory = _Attempt(self, destination, sending)
         attempt = self._connect_to(destination.host, destination.port).connect(factory)
-        late = False
+        begun = late = False
 
         def ended() -> None:
+            destination.connecting -= 1
             self._attempts.discard(sending)
 
         def expire() -> None:
@@ -459,19 +462,25 @@ class Outgoing(Service):
                 return  # the connection itself tells
             destination.active -= 1
             why = "no connection in time" if late else failure.getErrorMessage()
-            if not destination.active and not failure.check(CancelledError):
-                self._fail_queue(destination, why)
+            if destination.active == destination.connecting and (late or not failure.check(CancelledError)):
+                self._fail_queue(destination, why)  # none of its calls has a connection to hope for
             self._tidy(destination)
-            sending.settle(Unreachable(f"{destination.name} cannot be reached: {why}"))
+            why = f"{destination.name} cannot be reached: {why}"
+            if begun:
+                sending.settle(Unreachable(why))
+            else:
+                self._refuse(sending, why)
 
         def made(protocol: IProtocol) -> None:
             ended()
 
-        sending.stop = attempt.cancel
-        deadline = Deadline(self.clock, expire)
-        sending.wait(deadline)
-        deadline.move(self.clock.seconds() + self._connect_seconds)
+        if not factory.connected:  # else the connection has begun with it
+            sending.stop = attempt.cancel
+            deadline = Deadline(self.clock, expire)
+            sending.wait(deadline)
+            deadline.move(self.clock.seconds() + self._connect_seconds)
         attempt.addCallbacks(made, failed)
+        begun = True
 
     def _enqueue(self, destination: _Destination, sending: _Sending) -> None:
         if len(destination.queue) >= DESTINATION_QUEUE:

@@ -200,9 +200,9 @@ def _parse(lines: list[bytes]) -> Response:
         if name and line[:1] in (b" ", b"\t"):
             folded = True
             if name == _CHALLENGE:
-                challenges[-1] += b" " + line.strip()
+                challenges[-1] = (challenges[-1] + b" " + line.strip()).strip()
             else:
-                headers[name] += b" " + line.strip()
+                headers[name] = (headers[name] + b" " + line.strip()).strip()
             continue
         spelled, colon, value = line.partition(b":")
         if not colon:

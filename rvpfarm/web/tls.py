@@ -35,8 +35,8 @@ class ServerTLS:
             ) from problem
 
     def options(self) -> CertificateOptions:
-        """The same for a reactor's own TLS."""
-        from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate, TLSVersion
+        """The same for a reactor's own TLS, which accepts 1.2 and later unless told otherwise."""
+        from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 
         key, chain = self._pem
         first, *others = [Certificate.loadPEM(block) for block in _BLOCK.findall(chain)]
@@ -45,7 +45,6 @@ class ServerTLS:
             privateKey=own.privateKey.original,
             certificate=own.original,
             extraCertChain=[other.original for other in others],
-            insecurelyLowerMinimumTo=TLSVersion.TLSv1_2,  # Twisted's own default is lower or equal
         )
 
 

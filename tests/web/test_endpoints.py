@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 from twisted.internet.endpoints import clientFromString, quoteStringArgument, serverFromString
 from twisted.internet.protocol import Factory, Protocol
@@ -12,6 +11,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.web.fast import FastClientEndpoint, FastServerEndpoint
+from tests.support.folders import folder
 from tests.support.tls import write_certificate
 
 
@@ -38,7 +38,7 @@ class ServerStringTests(SynchronousTestCase):
 
     def test_ssl(self) -> None:
         """C{fast:ssl} takes a key and a certificate."""
-        key, certificate = map(quoteStringArgument, write_certificate(Path(self.mktemp())))
+        key, certificate = map(quoteStringArgument, write_certificate(folder(self)))
         endpoint = serverFromString(self.reactor, f"fast:ssl:443:privateKey={key}:certKey={certificate}")
         self.successResultOf(endpoint.listen(self.factory))
         self.assertEqual([each[0] for each in self.reactor.sslServers], [443])
@@ -82,7 +82,7 @@ class ClientStringTests(SynchronousTestCase):
 
     def test_ssl(self) -> None:
         """C{fast:ssl} takes a name to check and certificates to trust."""
-        _, certificate = write_certificate(Path(self.mktemp()))
+        _, certificate = write_certificate(folder(self))
         reactor = MemoryReactorClock()
         endpoint = clientFromString(
             reactor,

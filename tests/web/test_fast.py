@@ -42,6 +42,7 @@ from rvpfarm.web.server import CallFactory
 from rvpfarm.web.tls import ClientTLS, ServerTLS
 from rvpfarm.web.transport import LoopTransport
 from tests.support.connections import ask, statuses
+from tests.support.folders import folder
 from tests.support.tls import write_certificate
 
 LOOPBACK = "127.0.0.1"
@@ -464,7 +465,7 @@ class ConnectingTests(FastTestCase):
 
     async def test_too_slow(self) -> None:
         """A connection that is not complete in time fails; the time includes shaking hands."""
-        _, certificate = write_certificate(Path(self.mktemp()))
+        _, certificate = write_certificate(folder(self))
         port = self.listen(Peer)  # says nothing
         endpoint = FastClientEndpoint(
             reactor,
@@ -502,7 +503,7 @@ class TLSTests(FastTestCase):
 
     def setUp(self) -> None:
         """A server with a certificate."""
-        self.key, self.certificate = write_certificate(Path(self.mktemp()))
+        self.key, self.certificate = write_certificate(folder(self))
         self.port = self.listen(Echo, tls=ServerTLS(self.key, self.certificate))
 
     async def test_round_trip(self) -> None:
@@ -631,7 +632,7 @@ class FallBackTests(SynchronousTestCase):
         FastServerEndpoint(memory, 80, interface="::1", backlog=3).listen(factory)
         FastServerEndpoint(memory, 81).listen(factory)
         self.assertEqual(memory.tcpServers, [(80, factory, 3, "::1"), (81, factory, 1024, "")])
-        key, certificate = write_certificate(Path(self.mktemp()))
+        key, certificate = write_certificate(folder(self))
         FastServerEndpoint(memory, 443, tls=ServerTLS(key, certificate)).listen(factory)
         self.assertEqual([each[:2] for each in memory.sslServers], [(443, factory)])
 
@@ -671,7 +672,15 @@ class OtherReactorsTests(SynchronousTestCase):
         if kind == own:
             return
         names = [f"{__name__}.{case.__name__}" for case in HERE]
-        command = [sys.executable, "-c", SCRIPT, kind, "--temp-directory", self.mktemp(), *names]
+        command = [
+            sys.executable,
+            "-c",
+            SCRIPT,
+            kind,
+            "--temp-directory",
+            str(folder(self) / "trial"),
+            *names,
+        ]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
         self.assertIn("PASSED", done.stdout)
@@ -713,8 +722,7 @@ class DaemonTests(SynchronousTestCase):
 
     def test_daemonised(self) -> None:
         """A daemon in the background serves, and gives its port back when it is told to stop."""
-        where = Path(self.mktemp())
-        where.mkdir()
+        where = folder(self)
         with socket.create_server((LOOPBACK, 0)) as probe:
             port = probe.getsockname()[1]
         (where / "echo.tac").write_text(DAEMON.format(port=port))
