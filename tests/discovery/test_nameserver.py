@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import struct
 from typing import Any
@@ -18,7 +17,6 @@ from twisted.internet import reactor as global_reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.internet.threads import deferToThread
-from twisted.internet.utils import getProcessOutput
 from twisted.names import dns as names
 from twisted.names.client import Resolver
 from twisted.names.error import DNSNameError, DNSQueryRefusedError
@@ -150,14 +148,6 @@ class NameServerTests(TestCase):
         notice = dns.message.make_query(ZONE, "SOA")
         notice.set_opcode(dns.opcode.NOTIFY)
         self.assertEqual((await self.ask(notice)).rcode(), dns.rcode.NOTIMP)
-
-    async def test_by_dig(self) -> None:
-        """The usual tool reads it."""
-        if (dig := shutil.which("dig")) is None:
-            self.skipTest("dig is not installed")
-        where = ("@127.0.0.1", "-p", str(self.server.port), "+short")
-        out = await getProcessOutput(dig, (*where, "_rvp._tcp.farm.localhost", "SRV"), reactor=reactor)
-        self.assertEqual(out, b"0 0 8080 im.farm.localhost.\n")
 
     async def test_starts_again(self) -> None:
         """Stopped, it frees its port; started again, it answers."""
