@@ -209,7 +209,9 @@ class LoopTransport(asyncio.Protocol):
     def pauseProducing(self) -> None:
         """Read nothing for now."""
         self._paused = True
-        if not self._transport.is_closing():
+        # While the connection is being made the loop has yet to start reading; some versions of the stock
+        # one start all the same if they were told before, and then take a second pause for done.
+        if not self._transport.is_closing() and not self._making:
             self._transport.pause_reading()
 
     def resumeProducing(self) -> None:
