@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: farm test chaos lint types docs clean
+.PHONY: farm test chaos fuzz fuzz-short lint types docs clean
 
 farm: $(INSTALLED)
 	@exec $(BIN)/twistd --nodaemon --pidfile= --logger rvpfarm.observe.logs.quiet rvp-farm $(FARM)
@@ -15,6 +15,15 @@ test: $(INSTALLED)
 # Ten rounds of kill -9 under load; `make test` runs two.
 chaos: $(INSTALLED)
 	RVPFARM_CHAOS_ROUNDS=10 $(BIN)/python -m pytest -s tests/farm/test_chaos.py
+
+# A million inputs for every reader of what strangers send, two readers at a time; with atheris where there
+# is one for this Python.  FUZZ='--target reader --seed 7' asks for something else.
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m tests.fuzz --runs 1000000 --jobs 2 $(FUZZ)
+
+# The same for twenty seconds in all, with the engine of our own.
+fuzz-short: $(INSTALLED)
+	$(BIN)/python -m tests.fuzz --engine random --total-seconds 20 --jobs 2 $(FUZZ)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -30,6 +39,10 @@ docs: $(INSTALLED)
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.fuzz: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,fuzz]'
 	@touch $@
 
 clean:

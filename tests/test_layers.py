@@ -37,7 +37,12 @@ CORES = frozenset(
         "rvpfarm.admin.checks",
         "rvpfarm.auth.acl",
         "rvpfarm.auth.challenge",
+        "rvpfarm.auth.connections",
         "rvpfarm.auth.digest",
+        "rvpfarm.auth.throttle",
+        "rvpfarm.auth.handshakes",
+        "rvpfarm.auth.negotiate",
+        "rvpfarm.auth.ntlm",
         "rvpfarm.directory.model",
         "rvpfarm.directory.names",
         "rvpfarm.discovery.zone",
@@ -102,7 +107,14 @@ OUTSIDE_WORLD = frozenset(
 )
 
 #: Cores whose seam speaks of answers that come later.
-DEFERRED = frozenset({"rvpfarm.directory.model", "rvpfarm.auth.challenge", "rvpfarm.web.ledger"})
+DEFERRED = frozenset(
+    {
+        "rvpfarm.directory.model",
+        "rvpfarm.auth.challenge",
+        "rvpfarm.auth.handshakes",
+        "rvpfarm.web.ledger",
+    }
+)
 
 #: Never imported by anything: what they do on import, or on the hot path, is not for us.
 BANNED = ("dns.resolver", "dns.query", "dns.asyncresolver", "dns.asyncquery", "prometheus_client.twisted")

@@ -193,13 +193,14 @@ def check_text(text: str, what: str) -> str:
     return line
 
 
-def check_password(password: str, alias: str) -> str:
+def check_password(password: str, alias: str, least: int = _PASSWORD_LEAST) -> str:
     """A password that is worth its verifiers.
 
+    @param least: the fewest characters (policy C{password-length}).
     @raise Refused: it is too short, too long, has control characters, or contains the user's name.
     """
-    if len(password) < _PASSWORD_LEAST:
-        raise Refused(f"the password is too short; use at least {_PASSWORD_LEAST} characters")
+    if len(password) < least:
+        raise Refused(f"the password is too short; use at least {least} characters")
     if len(password) > _PASSWORD_MOST or not password.isprintable():
         raise Refused(f"the password is not one line of at most {_PASSWORD_MOST} characters; choose another")
     if len(alias) >= _TELLING and alias.lower() in password.lower():

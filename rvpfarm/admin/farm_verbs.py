@@ -9,6 +9,7 @@ import click
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.checks import Refused, domain_named
+from rvpfarm.admin.passwords import ALLOWED, KEEPING
 from rvpfarm.admin.tables import (
     domain_record,
     home_record,
@@ -167,14 +168,30 @@ def policy() -> None:
 @click.argument("value", required=False)
 @click.option("--domain", metavar="NAME", help="Set it for this IM domain only.")
 @click.option("--default", "back", is_flag=True, help="Take the setting back instead of giving a VALUE.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @pass_farm
-def policy_set(farm: Farm, name: str, value: str | None, domain: str | None, back: bool) -> None:
-    """Set the policy NAME to VALUE; "rvpfarm policy list" shows names and values."""
+def policy_set(
+    farm: Farm, name: str, value: str | None, domain: str | None, back: bool, dry_run: bool
+) -> None:
+    """Set the policy NAME to VALUE; "rvpfarm policy list" shows names and values.
+
+    Forbidding digest-verifiers or nt-hashes deletes at once those that are kept, but of users whose own
+    policy allows them; allowing them has no effect until each password is set anew.
+    """
     if (value is None) != back:
         raise click.UsageError("give either a VALUE or --default.")
-    now = handlers.set_policy(farm.store, name, value, domain)
+    done = handlers.change_policy(farm.store, name, value, domain, dry_run=dry_run)
     where = f"for {domain.lower()}" if domain else "for the farm"
-    click.echo(f"Policy {name} is now {now} {where}.")
+    users = f"{done.dropped} user{'' if done.dropped == 1 else 's'}"
+    if dry_run:
+        loss = f", and {users} would lose what passwords are checked by" if done.dropped else ""
+        click.echo(f"Policy {name} would be {done.value} {where}{loss}; nothing was changed.")
+        return
+    click.echo(f"Policy {name} is now {done.value} {where}.")
+    if done.dropped:
+        click.echo(f"Deleted what the passwords of {users} were checked by.")
+    elif name in KEEPING and done.value == ALLOWED:
+        click.echo('Whose password has to be set anew, "rvpfarm user list --missing-verifiers" shows.')
 
 
 @policy.command("list")
@@ -184,7 +201,8 @@ def policy_set(farm: Farm, name: str, value: str | None, domain: str | None, bac
 def policy_list(farm: Farm, domain: str | None, as_json: bool) -> None:
     """List every policy with the value that counts, by name.
 
-    With --json: an array of objects with name, value, default and choices (array; empty if anything goes).
+    With --json: an array of objects with name, value, default, choices (array; empty for a number) and
+    range (array of the least and the greatest number, else null).
     """
     settings = handlers.farm_of(farm.store)
     chosen = None if domain is None else domain_named(settings.domains, domain).name
@@ -197,16 +215,22 @@ def policy_list(farm: Farm, domain: str | None, as_json: bool) -> None:
                     "value": value,
                     "default": POLICIES[name],
                     "choices": list(handlers.CHOICES.get(name, ())),
+                    "range": list(handlers.RANGES[name]) if name in handlers.RANGES else None,
                 }
                 for name, value in values.items()
             ]
         )
         return
-    rows = [
-        (name, value, POLICIES[name], " ".join(handlers.CHOICES.get(name, ())))
-        for name, value in values.items()
-    ]
+    rows = [(name, value, POLICIES[name], _choices(name)) for name, value in values.items()]
     show_table(("policy", "value", "default", "choices"), rows, "There is no policy.")
+
+
+def _choices(name: str) -> str:
+    """What the policy C{name} may be, for the table."""
+    if name in handlers.RANGES:
+        least, most = handlers.RANGES[name]
+        return f"{least} to {most}"
+    return " ".join(handlers.CHOICES.get(name, ()))
 
 
 @click.group(cls=Noun)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,13 +29,17 @@ from rvpfarm.admin.checks import (
     parse_range,
     serving,
 )
+from rvpfarm.admin.passwords import enforce
 from rvpfarm.admin.users import (
     Plan,
+    Rehearsed,
     UserView,
+    change_user_policy,
     disable_user,
     enable_user,
     find_user,
     generate_password,
+    list_lacking,
     list_users,
     plan_user,
     set_password,
@@ -45,15 +50,19 @@ from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Network, Route
 from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
+from rvpfarm.protocol.acls import OPENNESS
 
 __all__ = [
     "Initialised",
     "Naming",
     "Plan",
+    "PolicyChange",
     "Refused",
     "UserView",
     "add_domain",
     "add_network",
+    "change_policy",
+    "change_user_policy",
     "check_audit",
     "create_home",
     "create_router",
@@ -66,6 +75,7 @@ __all__ = [
     "im_address",
     "init",
     "list_audit",
+    "list_lacking",
     "list_users",
     "open_store",
     "plan_user",
@@ -79,11 +89,19 @@ __all__ = [
 #: The values each policy may have; of those in L{MANY} several at once, in order.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "authentication": ("required", "off"),
-    "schemes": ("digest-md5", "digest-sha-256"),
+    "schemes": ("negotiate", "ntlm", "digest-md5", "digest-sha-256"),
     "digest-verifiers": ("allowed", "forbidden"),
+    "nt-hashes": ("allowed", "forbidden"),
     "referral": ("auto", "always", "never"),
     "federation": ("closed", "open"),
-    "default-acl": ("open",),
+    "default-acl": OPENNESS,
+}
+
+#: The least and the greatest value of each policy that is a number.
+RANGES: Mapping[str, tuple[int, int]] = {
+    "password-length": (4, 64),
+    "failed-logins": (0, 1000),
+    "renewal-jitter": (0, 50),
 }
 
 #: What a range of addresses may count as.
@@ -91,6 +109,18 @@ NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
 
 #: The policies that are a list.
 MANY = frozenset({"schemes"})
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyChange:
+    """What setting a policy did.
+
+    @ivar value: the value that now counts.
+    @ivar dropped: how many users lost what their passwords were checked by, since it may not be kept.
+    """
+
+    value: str
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,19 +302,41 @@ def farm_of(store: Store) -> Farm:
 def set_policy(
     store: Store, name: str, value: str | None, domain: str | None = None, *, actor: str | None = None
 ) -> str:
-    """A setting of the farm, or of one IM domain.
+    """A setting of the farm, or of one IM domain; see L{change_policy}.
+
+    @return: the value that now counts.
+    """
+    return change_policy(store, name, value, domain, actor=actor).value
+
+
+def change_policy(
+    store: Store,
+    name: str,
+    value: str | None,
+    domain: str | None = None,
+    *,
+    actor: str | None = None,
+    dry_run: bool = False,
+) -> PolicyChange:
+    """A setting of the farm, or of one IM domain, and what it comes to at once.
 
     @param value: C{None} goes back to the default.
-    @return: the value that now counts.
-    @raise Refused: there is no such policy, value or domain.
+    @param dry_run: only find out what it would come to.
+    @raise Refused: there is no such policy, value or domain, or it does not go with another one.
     """
+    change = PolicyChange("", 0)
     if name not in POLICIES:
         raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
     kept = None if value is None else _check_policy(name, value)
-    with store.change(actor or default_actor(), "policy set", name) as writing:
+    with suppress(Rehearsed), store.change(actor or default_actor(), "policy set", name) as writing:
         scope = "" if domain is None else domain_named(writing.farm().domains, domain).name
         writing.set_policy(scope, name, kept)
-        return writing.farm().policy(name, scope or None)
+        farm = writing.farm()
+        _check_together(farm)
+        change = PolicyChange(farm.policy(name, scope or None), enforce(writing, name))
+        if dry_run:
+            raise Rehearsed
+    return change
 
 
 def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
@@ -387,11 +439,39 @@ def _parse_network(kind: str, text: str) -> Network:
     return Network(kind, *parse_range(text))
 
 
+def _check_together(farm: Farm) -> None:
+    """No policy contradicts another.
+
+    @raise Refused: two do.
+    """
+    for name in farm.domains:
+        off = farm.policy("authentication", name) == "off"
+        if off and farm.policy("default-acl", name) == "same-organisation":
+            raise Refused(
+                f"in {name} nobody can be told from a stranger while the policy authentication is off; "
+                "set it to required, or default-acl to open or contacts-only"
+            )
+
+
+def _check_number(name: str, value: str) -> str:
+    """The number in its one spelling.
+
+    @raise Refused: it is none, or out of bounds.
+    """
+    least, most = RANGES[name]
+    digits = value.strip()
+    if not (digits.isascii() and digits.isdigit() and len(digits) < 10 and least <= int(digits) <= most):
+        raise Refused(f'"{value}" is no value of {name}; give a number from {least} to {most}')
+    return str(int(digits))
+
+
 def _check_policy(name: str, value: str) -> str:
     """The value in its one spelling.
 
     @raise Refused: the policy cannot have it.
     """
+    if name in RANGES:
+        return _check_number(name, value)
     words = value.lower().split()
     choices = CHOICES.get(name)
     if choices is None:

@@ -109,4 +109,10 @@ def view_record(view: UserView, farm: Farm) -> dict[str, object]:
         "key": view.account.key,
         "alias": view.account.alias,
         "schemes": list(view.schemes),
+        "password_set": view.password.since,
+        "works": list(view.password.works),
+        "missing": list(view.password.missing),
+        "forbidden": list(view.password.forbidden),
+        "policies": dict(view.password.policies),
+        "remedy": list(view.password.remedy),
     }

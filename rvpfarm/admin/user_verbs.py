@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import Account, Home
@@ -61,7 +63,10 @@ def enable(
     password = None
     if from_stdin or generate or not (without or plan.returning):
         password = _new_password(
-            from_stdin, generate, "--password-stdin, --generate-password or --no-password"
+            from_stdin,
+            generate,
+            "--password-stdin, --generate-password or --no-password",
+            _least(farm, plan.account),
         )
     account = handlers.enable_user(
         farm.store, address, plan.home.name, domain, display_name, password, email=email
@@ -101,12 +106,42 @@ def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
     """Set a new password for the user ADDRESS; without an option it is asked for."""
     if from_stdin and generate:
         raise click.UsageError("give only one of --password-stdin and --generate-password.")
-    handlers.show_user(farm.store, address)
-    password = _new_password(from_stdin, generate, "--password-stdin or --generate-password")
+    view = handlers.show_user(farm.store, address)
+    least = _least(farm, view.account)
+    password = _new_password(from_stdin, generate, "--password-stdin or --generate-password", least)
     account = handlers.set_password(farm.store, address, password)
     click.echo(f"Set the password of {account.address}.")
+    state = handlers.show_user(farm.store, account.address).password
+    if state.forbidden:
+        schemes = ", ".join(state.forbidden)
+        click.echo(f"It does not do for {schemes}: a policy forbids to keep what they take.")
     if generate:
         click.echo(f"Password:    {password}  (not shown again)")
+
+
+@user.command("policy")
+@click.argument("address")
+@click.argument("name", type=click.Choice(tuple(KEEPING)))
+@click.argument("value", type=click.Choice((ALLOWED, FORBIDDEN, "default")))
+@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+@pass_farm
+def policy(farm: Farm, address: str, name: str, value: str, dry_run: bool) -> None:
+    """Set the policy NAME to VALUE for the user ADDRESS only; default is what counts for the domain.
+
+    Forbidding deletes at once what is kept; allowing has no effect until the password is set anew.
+    """
+    dropped = handlers.change_user_policy(farm.store, address, name, value, dry_run=dry_run)
+    view = handlers.show_user(farm.store, address)
+    account = view.account.address
+    if dry_run:
+        loss = f" would lose what {', '.join(dropped)} takes" if dropped else " would lose nothing"
+        click.echo(f"{account}{loss}; nothing was changed.")
+        return
+    click.echo(f"Policy {name} of {account} is now {value}.")
+    if dropped:
+        click.echo(f"Deleted what the password was checked by for {', '.join(dropped)}.")
+    for command in view.password.remedy:
+        click.echo(f"To do: {command}")
 
 
 @user.command()
@@ -114,10 +149,12 @@ def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
 @json_option
 @pass_farm
 def show(farm: Farm, address: str, as_json: bool) -> None:
-    """Show the user ADDRESS: names, home, and what the password can be checked by.
+    """Show the user ADDRESS: names, home, by which schemes it can sign in, and what to do about the others.
 
     With --json: an object with address, display_name, email, domain, home (name), enabled, public_url,
-    home_url, id, key, alias and schemes (array).
+    home_url, id, key, alias, schemes (array: what verifiers are kept), password_set (seconds since 1970, or
+    null), works, missing, forbidden (arrays of offered schemes), policies (object) and remedy (array of
+    commands).
     """
     view = handlers.show_user(farm.store, address)
     account = view.account
@@ -133,22 +170,53 @@ def show(farm: Farm, address: str, as_json: bool) -> None:
             "Mail address": account.email or "none",
             "Home": view.home.name,
             "Enabled": "yes" if account.enabled else "no",
-            "Password": ", ".join(view.schemes) or "none",
+            **_password_facts(view.password),
         }
     )
+
+
+def _password_facts(state: PasswordState) -> dict[str, str]:
+    """What C{user show} says of a password."""
+    facts = {"Password": _since(state), "Signs in by": ", ".join(state.works) or "nothing"}
+    if state.missing:
+        facts["Not by"] = f"{', '.join(state.missing)}: the password was not set since they are offered"
+    if state.forbidden:
+        facts["Never by"] = f"{', '.join(state.forbidden)}: a policy forbids to keep what they take"
+    if state.policies:
+        facts["Own policies"] = ", ".join(f"{name} {value}" for name, value in state.policies.items())
+    if state.remedy:
+        facts["To do"] = "; then ".join(state.remedy)
+    return facts
+
+
+def _since(state: PasswordState) -> str:
+    """When a password was set, in words."""
+    if state.since is None:
+        return "set, nobody knows when" if state.kept else "none"
+    when = datetime.fromtimestamp(state.since, UTC).strftime("set %Y-%m-%d %H:%M:%S UTC")
+    return when if state.kept else f"{when}, but nothing of it is kept"
 
 
 @user.command("list")
 @click.option("--domain", metavar="NAME", help="Only users of this IM domain.")
 @click.option("--home", metavar="NAME", help="Only users of this home.")
+@click.option(
+    "--missing-verifiers",
+    "lacking",
+    is_flag=True,
+    help="Only enabled users who cannot sign in by all that is offered until their password is set anew.",
+)
 @json_option
 @pass_farm
-def list_(farm: Farm, domain: str | None, home: str | None, as_json: bool) -> None:
+def list_(farm: Farm, domain: str | None, home: str | None, lacking: bool, as_json: bool) -> None:
     """List the users, by address.
 
     With --json: an array of objects with address, display_name, email, domain, home (name), enabled,
-    public_url and home_url.
+    public_url and home_url; with --missing-verifiers, as of "rvpfarm user show --json".
     """
+    if lacking:
+        _list_lacking(farm, domain, home, as_json)
+        return
     users = handlers.list_users(farm.store, domain, home)
     settings = handlers.farm_of(farm.store)
     if as_json:
@@ -166,6 +234,31 @@ def list_(farm: Farm, domain: str | None, home: str | None, as_json: bool) -> No
     show_table(("IM address", "display name", "home", "state"), rows, "There is no user yet.")
 
 
+def _list_lacking(farm: Farm, domain: str | None, home: str | None, as_json: bool) -> None:
+    """List who needs a new password, and what for."""
+    views = handlers.list_lacking(farm.store, domain, home)
+    if as_json:
+        settings = handlers.farm_of(farm.store)
+        show_json([view_record(view, settings) for view in views])
+        return
+    rows = [
+        (
+            view.account.address,
+            ", ".join(view.password.works) or "nothing",
+            ", ".join(view.password.missing or view.password.forbidden),
+            "; then ".join(view.password.remedy),
+        )
+        for view in views
+    ]
+    nothing = "Every enabled user can sign in by all that is offered and allowed."
+    show_table(("IM address", "signs in by", "not by", "to do"), rows, nothing)
+
+
+def _least(farm: Farm, account: Account) -> int:
+    """The fewest characters of a new password of C{account}."""
+    return int(handlers.farm_of(farm.store).policy("password-length", account.domain))
+
+
 def _show_names(account: Account, home: Home) -> None:
     """The three things that the original's wizard ended with."""
     show_facts(
@@ -177,10 +270,10 @@ def _show_names(account: Account, home: Home) -> None:
     )
 
 
-def _new_password(from_stdin: bool, generate: bool, options: str) -> str:
+def _new_password(from_stdin: bool, generate: bool, options: str, least: int) -> str:
     """The password, from wherever it is to come."""
     if generate:
-        return handlers.generate_password()
+        return handlers.generate_password(least)
     if from_stdin:
         return sys.stdin.readline().rstrip("\r\n")
     if not sys.stdin.isatty():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rvpfarm.admin.actors import default_actor
@@ -12,7 +13,6 @@ from rvpfarm.admin.checks import (
     NO_HOME,
     Naming,
     Refused,
-    check_password,
     check_text,
     derive,
     domain_named,
@@ -21,14 +21,19 @@ from rvpfarm.admin.checks import (
     serving,
     split_address,
 )
-from rvpfarm.auth.challenge import make_verifiers
+from rvpfarm.admin.passwords import PasswordState, describe, put_password, set_own_policy
 from rvpfarm.directory.model import Account, Farm, Home
-from rvpfarm.directory.reading import Reading
+from rvpfarm.directory.reading import Kept, Reading
 from rvpfarm.directory.store import Store
-from rvpfarm.directory.writing import Writing
 
 # no vowels, so that no words arise, and nothing that is mistaken for something else
 _PASSWORD_ALPHABET = "23456789bcdfghjkmnpqrstvwxyz"  # noqa: S105 (not a password)
+# that many of them between two hyphens
+_GROUP = 5
+
+
+class Rehearsed(Exception):
+    """Raised in the middle of a change that was only to show what it comes to: nothing of it happens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +41,17 @@ class UserView:
     """A user with all that follows from where the directory puts it.
 
     @ivar home: the home server that owns it.
-    @ivar schemes: for which schemes it has verifiers; empty for a user without a password.
+    @ivar password: what its password is good for.
     """
 
     account: Account
     home: Home
-    schemes: tuple[str, ...]
+    password: PasswordState
+
+    @property
+    def schemes(self) -> tuple[str, ...]:
+        """For which schemes it has verifiers; empty for a user without a password."""
+        return self.password.kept
 
     @property
     def home_url(self) -> str:
@@ -62,9 +72,13 @@ class Plan:
     returning: bool
 
 
-def generate_password() -> str:
-    """A new password of 72 bits that can be read out and typed."""
-    groups = ("".join(secrets.choice(_PASSWORD_ALPHABET) for _ in range(5)) for _ in range(3))
+def generate_password(least: int = 0) -> str:
+    """A new password of 72 bits or more that can be read out and typed.
+
+    @param least: the fewest characters (policy C{password-length}).
+    """
+    count = max(3, -(-(least + 1) // (_GROUP + 1)))
+    groups = ("".join(secrets.choice(_PASSWORD_ALPHABET) for _ in range(_GROUP)) for _ in range(count))
     return "-".join(groups)
 
 
@@ -115,7 +129,7 @@ def enable_user(
         else:
             writing.add_account(account)
         if password is not None:
-            _put_password(writing, farm, account, password)
+            put_password(writing, farm, account, password)
     return account
 
 
@@ -142,8 +156,31 @@ def set_password(store: Store, address: str, password: str, *, actor: str | None
     with store.change(actor or default_actor(), "user passwd", address) as writing:
         account = _existing(writing, address)
         writing.subject = account.address
-        _put_password(writing, writing.farm(), account, password)
+        put_password(writing, writing.farm(), account, password)
     return replace(account, verifiers=())
+
+
+def change_user_policy(
+    store: Store, address: str, name: str, value: str, *, actor: str | None = None, dry_run: bool = False
+) -> tuple[str, ...]:
+    """Give somebody a setting of his own, which goes before those of the domain and the farm.
+
+    @param value: C{"allowed"}, C{"forbidden"}, or C{"default"} for none of his own.
+    @param dry_run: only find out what it would come to.
+    @return: the verifier schemes that were dropped, since they may not be kept any more.
+    @raise Refused: there is no such user, or a user can have no such setting.
+    """
+    dropped: tuple[str, ...] = ()
+    with (
+        suppress(Rehearsed),
+        store.change(actor or default_actor(), "user policy", address) as writing,
+    ):
+        account = _existing(writing, address)
+        writing.subject = account.address
+        dropped = set_own_policy(writing, account, name, value)
+        if dry_run:
+            raise Rehearsed
+    return dropped
 
 
 def find_user(store: Store, address: str, domain: str | None = None) -> Account | None:
@@ -162,8 +199,9 @@ def show_user(store: Store, address: str) -> UserView:
     """
     with store.read() as reading:
         account = _existing(reading, address)
-        home = reading.farm().homes[account.home]
-        return UserView(replace(account, verifiers=()), home, reading.schemes(account.id))
+        farm = reading.farm()
+        password = describe(farm, account, reading.kept(account.id))
+        return UserView(replace(account, verifiers=()), farm.homes[account.home], password)
 
 
 def list_users(store: Store, domain: str | None = None, home: str | None = None) -> list[Account]:
@@ -178,6 +216,28 @@ def list_users(store: Store, domain: str | None = None, home: str | None = None)
         home_id = None if home is None else home_named(farm, home).id
         chosen = None if domain is None else domain_named(farm.domains, domain).name
         return [account for account in reading.accounts(chosen, home_id) if account.kind == "user"]
+
+
+def list_lacking(store: Store, domain: str | None = None, home: str | None = None) -> list[UserView]:
+    """The enabled users who can sign in only after their password was set anew, or a policy changed (D18).
+
+    Somebody who lacks only what a policy forbids, and can sign in otherwise, is none of them.
+
+    @param domain: only those of this IM domain.
+    @param home: only those on the home of this name.
+    @raise Refused: there is no such domain or home.
+    """
+    with store.read() as reading:
+        farm = reading.farm()
+        home_id = None if home is None else home_named(farm, home).id
+        chosen = None if domain is None else domain_named(farm.domains, domain).name
+        kept = reading.kept_by_account()
+        views = [
+            UserView(account, farm.homes[account.home], describe(farm, account, kept.get(account.id, Kept())))
+            for account in reading.accounts(chosen, home_id)
+            if account.kind == "user" and account.enabled
+        ]
+    return [view for view in views if view.password.remedy]
 
 
 def _find(reading: Reading, farm: Farm, address: str, domain: str | None = None) -> Account | None:
@@ -275,14 +335,3 @@ def _new_account(reading: Reading, naming: Naming, home: Home) -> Account:
         email=naming.email,
         address=naming.address,
     )
-
-
-def _put_password(writing: Writing, farm: Farm, account: Account, password: str) -> None:
-    """Replace what proves C{account}."""
-    check_password(password, account.alias)
-    if farm.policy("digest-verifiers", account.domain) != "allowed":
-        raise Refused(
-            "the policy digest-verifiers forbids to keep what a password is checked by; "
-            '"rvpfarm policy set digest-verifiers allowed" permits it'
-        )
-    writing.put_verifiers(account, make_verifiers(account.alias, farm.domains[account.domain], password))

@@ -7,7 +7,7 @@ each way of proving is a L{Scheme}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
@@ -24,6 +24,8 @@ from rvpfarm.auth.digest import (
     parse_authorization,
     verify,
 )
+from rvpfarm.auth.ntlm import nt_hash
+from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Domain, Farm, Verifier
 from rvpfarm.protocol.address import USERS, Names, Principal, Target, parse_principal, parse_target
 from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven
@@ -42,8 +44,26 @@ CAUSES = frozenset(
         "replayed",
         "malformed",
         "directory",
+        "throttled",
+        "no-challenge",
+        "tampered",
+        "unsupported",
+        "bad-ticket",
+        "no-account",
     }
 )
+
+#: The verifier scheme of NTLM.
+NT = "nt"
+
+#: The causes that count as guesses: the credentials were looked at, and are wrong.
+GUESSES = frozenset({"wrong-password", "unknown-user"})
+
+#: The causes that an operator should hear of, since nothing the user types helps.
+NOTABLE = frozenset({"no-verifier", "throttled"})
+
+#: The proofs of an L{Identity} for which somebody gave credentials.
+PROVED = frozenset({"digest", "ntlm"})
 
 #: The method that is counted when the C{Authorization} is of a scheme that is not offered.
 OTHER_METHOD = "other"
@@ -57,12 +77,14 @@ class Identity:
     """Who makes a call.
 
     @ivar principal: C{None} for an anonymous caller.
-    @ivar proof: C{"digest"}, C{"ntlm"}, C{"internal"} (a farm member vouches), C{"assertion"} (only
-        claimed) or C{"none"} (not even that).
+    @ivar proof: C{"digest"}, C{"ntlm"} (Negotiate too), C{"internal"} (a farm member vouches),
+        C{"assertion"} (only claimed) or C{"none"} (not even that).
+    @ivar headers: sent with the answer, whatever it is: by them the farm proves itself to the caller.
     """
 
     principal: Principal | None
     proof: str
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Unfit(Exception):
@@ -72,9 +94,21 @@ class Unfit(Exception):
     @ivar stale: only the nonce was wrong, so that the client need not ask for a password again.
     @ivar lines: the challenges to answer with, when they are not all that are offered; a handshake of
         several steps carries its next step here.
+    @ivar close: the caller has tried often enough on this connection.
+    @ivar account: whose credentials they are said to be; C{None} when there is nobody of that name.
+    @ivar scope: of the cause C{"throttled"}, one of L{rvpfarm.auth.throttle.SCOPES}.
     """
 
-    def __init__(self, cause: str, *, stale: bool = False, lines: tuple[bytes, ...] | None = None) -> None:
+    def __init__(
+        self,
+        cause: str,
+        *,
+        stale: bool = False,
+        lines: tuple[bytes, ...] | None = None,
+        close: bool = False,
+        account: Account | None = None,
+        scope: str = "",
+    ) -> None:
         """
         @param cause: empty for a step of a handshake, which is no failure.
         """
@@ -82,6 +116,28 @@ class Unfit(Exception):
         self.cause = cause
         self.stale = stale
         self.lines = lines
+        self.close = close
+        self.account = account
+        self.scope = scope
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """A failed attempt that an operator should hear of.
+
+    @ivar method: how it was tried to prove who somebody is.
+    @ivar cause: one of L{NOTABLE}.
+    @ivar account: whose credentials were given; C{None} when there is nobody of that name.
+    @ivar peer: address of the caller.
+    @ivar scope: what was counted, when the caller is held back.
+    """
+
+    method: str
+    cause: str
+    account: Account | None
+    peer: str
+    scope: str
+    now: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +159,33 @@ class Attempt:
     directory: Directory
     now: float
     random8: bytes
+    throttle: Throttle | None = None
+
+    def held(self, account: Account | None) -> str:
+        """Why credentials of C{account} are not to be looked at, for there were too many wrong ones.
+
+        A scheme asks this right before it compares, with nothing in between that waits; it then raises
+        L{Unfit} of the cause C{"throttled"}.
+
+        @param account: C{None} when there is nobody of the name given.
+        @return: one of L{rvpfarm.auth.throttle.SCOPES}; empty when they are to be looked at.
+        """
+        if self.throttle is None:
+            return ""
+        allowed = int(self.logins.farm.policy("failed-logins", self.domain))
+        key = "" if account is None else account.key
+        return self.throttle.holds(key, self.call.peer, self.now, allowed)
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The account that proved to be calling, and what proves the farm to its user.
+
+    @ivar headers: see L{Identity.headers}.
+    """
+
+    account: Account
+    headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class Scheme(Protocol):
@@ -127,7 +210,9 @@ class Scheme(Protocol):
     def holds(self, connection: str) -> bool:
         """Has this connection proved something that holds for calls without C{Authorization}?"""
 
-    def prove(self, attempt: Attempt, credentials: bytes | None) -> Account | Deferred[Account]:
+    def prove(
+        self, attempt: Attempt, credentials: bytes | None
+    ) -> Account | Proved | Deferred[Account] | Deferred[Account | Proved]:
         """The account that C{credentials} prove to be calling.
 
         @param credentials: the value of C{Authorization}; C{None} when the connection L{holds}.
@@ -176,15 +261,18 @@ class Digest:
 
     def _judge(self, attempt: Attempt, answer: DigestAnswer, account: Account | None) -> Account:
         """Compare first, whoever it is, and only then look at what else is wrong."""
-        verifiers = _NOBODY if account is None else account.verifiers
+        scope = attempt.held(account)
+        verifiers = _NOBODY if account is None or scope else account.verifiers
         right = verify(answer, attempt.call.method, verifiers)
+        if scope:
+            raise Unfit("throttled", account=account, scope=scope)
         if account is None:
             raise Unfit("unknown-user")
         if not right:
             known = find_verifier(answer, verifiers) is not None
-            raise Unfit("wrong-password" if known else "no-verifier")
+            raise Unfit("wrong-password" if known else "no-verifier", account=account)
         if not account.enabled:
-            raise Unfit("disabled")
+            raise Unfit("disabled", account=account)
         verdict = self._nonces.judge(answer.nonce, answer.nc, attempt.now)
         if verdict is not Verdict.FRESH:
             raise Unfit("replayed" if verdict is Verdict.REPLAYED else "stale-nonce", stale=True)
@@ -200,15 +288,21 @@ class Gate:
         *,
         schemes: Sequence[Scheme] | None = None,
         on_failure: Callable[[str, str], None] | None = None,
+        on_miss: Callable[[Miss], None] | None = None,
+        throttle: Throttle | None = None,
     ) -> None:
         """
         @param schemes: what can be offered; Digest alone by default.
         @param on_failure: told the method and the cause (one of L{CAUSES}) of each failed attempt.
+        @param on_miss: told more of those whose cause is one of L{NOTABLE}.
+        @param throttle: holds back who fails too often; nobody is without it.
         """
         self._nonces = nonces
         self._schemes = tuple(schemes) if schemes is not None else (Digest(nonces),)
         self._by_word = {word: scheme for scheme in self._schemes for word in scheme.words}
         self._on_failure = on_failure
+        self._on_miss = on_miss
+        self._throttle = throttle
         self._logins = Logins(Farm())
 
     def identify(
@@ -238,7 +332,19 @@ class Gate:
         if self._logins.farm is not farm:
             self._logins = Logins(farm)
         words = tuple(farm.policy("schemes", domain).split())
-        attempt = Attempt(call, target, claimed, domain, words, names, self._logins, directory, now, random8)
+        attempt = Attempt(
+            call,
+            target,
+            claimed,
+            domain,
+            words,
+            names,
+            self._logins,
+            directory,
+            now,
+            random8,
+            self._throttle,
+        )
         credentials = call.headers.get(b"authorization")
         scheme = self._scheme(attempt, credentials)
         if scheme is not None:
@@ -248,6 +354,11 @@ class Gate:
         if credentials is not None or local is not None:
             raise self._challenge(attempt.domain, words, now, random8)
         return Identity(claimed, "none" if claimed is None else "assertion")
+
+    def recall(self, key: str, peer: str, now: float) -> None:
+        """The account C{key} is known to have signed in from the address C{peer}, before a restart."""
+        if self._throttle is not None:
+            self._throttle.proved(key, peer, now)
 
     def unproven(self, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
         """The refusal of an anonymous call that might succeed with credentials (protocol notes 8.4)."""
@@ -271,8 +382,12 @@ class Gate:
     ) -> Identity | Deferred[Identity]:
         """Let C{scheme} find the account, now or later."""
 
-        def proven(account: Account) -> Identity:
-            return _identity(attempt, account, scheme.proof)
+        def proven(found: Account | Proved) -> Identity:
+            account, headers = (found.account, found.headers) if isinstance(found, Proved) else (found, ())
+            if self._throttle is not None and credentials is not None:
+                self._throttle.proved(account.key, attempt.call.peer, attempt.now)
+            identity = _identity(attempt, account, scheme.proof)
+            return replace(identity, headers=headers) if headers else identity
 
         def later(failure: Failure) -> Failure:
             if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
@@ -299,9 +414,22 @@ class Gate:
             return Busy("who you are cannot be checked just now")
         if problem.cause:
             self._count(scheme.proof, problem.cause)
+            self._judge(attempt, scheme, problem)
         if problem.lines is not None:
-            return Unproven(headers=tuple((b"WWW-Authenticate", line) for line in problem.lines))
-        return self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random8, problem.stale)
+            headers = tuple((b"WWW-Authenticate", line) for line in problem.lines)
+            return Unproven(headers=headers, close=problem.close)
+        refusal = self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random8, problem.stale)
+        refusal.close = problem.close
+        return refusal
+
+    def _judge(self, attempt: Attempt, scheme: Scheme, problem: Unfit) -> None:
+        """A wrong guess counts against whoever made it; what no user can help is told the operator."""
+        account, peer = problem.account, attempt.call.peer
+        if problem.cause in GUESSES and self._throttle is not None:
+            self._throttle.failed("" if account is None else account.key, peer, attempt.now)
+        if problem.cause in NOTABLE and self._on_miss is not None:
+            miss = Miss(scheme.proof, problem.cause, account, peer, problem.scope, attempt.now)
+            self._on_miss(miss)
 
     def _challenge(
         self, domain: str, words: tuple[str, ...], now: float, random8: bytes, stale: bool = False
@@ -380,14 +508,25 @@ def login_names(alias: str, domain: Domain) -> tuple[str, ...]:
     return tuple(found)
 
 
-def make_verifiers(alias: str, domain: Domain, password: str) -> tuple[Verifier, ...]:
-    """What the directory keeps in place of C{password}: for every login name, for both algorithms."""
-    algorithms: tuple[Algorithm, ...] = ("MD5", "SHA-256")
-    return tuple(
+def make_verifiers(
+    alias: str, domain: Domain, password: str, *, digest: bool = True, nt: bool = True
+) -> tuple[Verifier, ...]:
+    """What the directory keeps in place of C{password}.
+
+    @param digest: make those of Digest, for every login name and both algorithms; the policy
+        C{digest-verifiers} must be C{allowed}.
+    @param nt: make the one of NTLM, which no login name goes into; the policy C{nt-hashes} must be
+        C{allowed}.
+    """
+    algorithms: tuple[Algorithm, ...] = ("MD5", "SHA-256") if digest else ()
+    made = [
         Verifier(SCHEMES[algorithm], name, domain.name, ha1(algorithm, name, domain.name, password))
         for algorithm in algorithms
         for name in login_names(alias, domain)
-    )
+    ]
+    if nt:
+        made.append(Verifier(NT, alias, "", nt_hash(password).hex()))
+    return tuple(made)
 
 
 def _claim(call: Call, names: Names) -> Principal | None:

@@ -248,8 +248,10 @@ def _count(use: _Use, nc: int) -> Verdict:
         use.seen = 1 if ahead >= _WINDOW else (use.seen << ahead | 1) & ((1 << _WINDOW) - 1)
         use.highest = nc
         return Verdict.FRESH
+    if -ahead >= _WINDOW:  # looked at first, for a shift by billions takes memory by the hundred megabytes
+        return Verdict.REPLAYED
     bit = 1 << -ahead
-    if -ahead >= _WINDOW or use.seen & bit:
+    if use.seen & bit:
         return Verdict.REPLAYED
     use.seen |= bit
     return Verdict.FRESH

@@ -170,15 +170,24 @@ POLICIES: Mapping[str, str] = {
     # is anybody asked to prove who they are: "required", or "off" on a trusted network (RVP 4.2)
     "authentication": "required",
     # offered schemes in the order of the challenge lines
-    "schemes": "digest-md5 digest-sha-256",
+    "schemes": "ntlm digest-md5 digest-sha-256",
     # may digest verifiers be kept (the original's "reversible encryption")
     "digest-verifiers": "allowed",
+    # may the hashes be kept by which NTLM is checked
+    "nt-hashes": "allowed",
     # does a router refer callers who can follow (302): "auto" (known to follow and inside), "always", "never"
     "referral": "auto",
     # may other organisations' principals come here, and are they notified: "closed" or "open"
     "federation": "closed",
-    # the default list of a node nobody has changed: "open" (protocol notes 3.7)
+    # the default list of a node nobody has changed: "open" (protocol notes 3.7), "same-organisation" (whoever
+    # has proved to be a user of this farm) or "contacts-only" (nobody before the owner says so)
     "default-acl": "open",
+    # the fewest characters of a new password
+    "password-length": "8",
+    # wrong passwords for one account from one address before it is held back; 0 holds nobody back
+    "failed-logins": "10",
+    # by how many per cent at most a renewed lease is announced shorter, so that renewals spread; 0 for none
+    "renewal-jitter": "5",
 }
 
 

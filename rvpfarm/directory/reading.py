@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sqlalchemy import Connection, Row, Select, func, select
@@ -59,6 +59,20 @@ class Changes:
     farm: bool = False
     gap: bool = False
     more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept to check a password by.
+
+    @ivar schemes: of the verifiers that there are, as L{Verifier.scheme}.
+    @ivar since: when the password was set; C{None} when there never was one, or that is not known.
+    @ivar policies: settings of the account itself, which go before those of its domain.
+    """
+
+    schemes: tuple[str, ...] = ()
+    since: float | None = None
+    policies: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +206,35 @@ class Reading:
         column = tables.credentials.c.scheme
         query = select(column).where(tables.credentials.c.account == account_id).distinct().order_by(column)
         return tuple(self._connection.execute(query).scalars())
+
+    def kept(self, account_id: str) -> Kept:
+        """What is kept to check the password of one account by."""
+        return self.kept_by_account(tables.accounts.c.id == account_id).get(account_id, Kept())
+
+    # A condition of SQLAlchemy's has no type of its own that says more.
+    def kept_by_account(self, condition: Any = None) -> Mapping[str, Kept]:
+        """What is kept to check the passwords of many accounts by, by their ids.
+
+        @param condition: on L{tables.accounts}; left out, of all of them.
+        """
+        accounts, credentials, own = tables.accounts, tables.credentials, tables.account_policies
+        chosen = select(accounts.c.id)
+        if condition is not None:
+            chosen = chosen.where(condition)
+        since = select(accounts.c.id, accounts.c.password_set).where(accounts.c.id.in_(chosen))
+        schemes = select(credentials.c.account, credentials.c.scheme).distinct()
+        schemes = schemes.where(credentials.c.account.in_(chosen)).order_by(credentials.c.scheme)
+        settings = select(own).where(own.c.account.in_(chosen)).order_by(own.c.name)
+        by_scheme = _grouped(self._rows(schemes), "account")
+        by_setting = _grouped(self._rows(settings), "account")
+        return {
+            row.id: Kept(
+                tuple(one.scheme for one in by_scheme.get(row.id, ())),
+                row.password_set,
+                {one.name: one.value for one in by_setting.get(row.id, ())},
+            )
+            for row in self._rows(since)
+        }
 
     def home_loads(self) -> Mapping[str, int]:
         """How many accounts each home has, by its id; only homes that take new ones."""

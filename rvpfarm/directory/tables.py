@@ -96,7 +96,8 @@ routers = Table(
     Column("created", Double, nullable=False),
 )
 
-#: Users, groups and devices.  C{key} and C{address_key} are lower case, the others as they are emitted.
+#: Users, groups and devices.  C{key} and C{address_key} are lower case, the others as they are emitted;
+#: C{password_set} is when the password was last set, if that is known.
 accounts = Table(
     "accounts",
     metadata,
@@ -114,6 +115,16 @@ accounts = Table(
     Column("enabled", Boolean, nullable=False),
     Column("created", Double, nullable=False),
     Column("changed", Double, nullable=False),
+    Column("password_set", Double),
+)
+
+#: Settings of single accounts, which go before those of their domain.
+account_policies = Table(
+    "account_policies",
+    metadata,
+    Column("account", String, ForeignKey("accounts.id", ondelete="CASCADE"), primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )
 
 #: How credentials are checked; C{sealed} with the farm key, never a password.

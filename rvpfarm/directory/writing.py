@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
+from typing import Any
 
 from sqlalchemy import Connection, Table, delete, insert, select, update
 
@@ -185,8 +186,62 @@ class Writing(Reading):
                     sealed=sealed,
                 )
             )
+        table = tables.accounts
+        self._connection.execute(update(table).where(table.c.id == account.id).values(password_set=self._now))
         self._after["schemes"] = self.schemes(account.id)
         self._keys[account.key] = None
+
+    def set_account_policy(self, account: Account, name: str, value: str | None) -> None:
+        """A setting of C{account} itself.
+
+        @param value: C{None} takes the setting back.
+        """
+        table = tables.account_policies
+        place = (table.c.account == account.id) & (table.c.name == name)
+        old = self._connection.execute(select(table.c.value).where(place)).scalar_one_or_none()
+        if old == value:
+            return
+        self._connection.execute(delete(table).where(place))
+        if value is not None:
+            self._connection.execute(insert(table).values(account=account.id, name=name, value=value))
+        self._before["policy"] = {"name": name, "value": old}
+        self._after["policy"] = {"name": name, "value": value}
+
+    def drop_verifiers(self, account: Account, schemes: Collection[str]) -> int:
+        """C{account} can no longer prove itself by C{schemes}.
+
+        @return: how many accounts lost verifiers: one or none.
+        """
+        return self._drop_verifiers(tables.accounts.c.id == account.id, schemes)
+
+    def drop_verifiers_in(
+        self, domains: Collection[str], schemes: Collection[str], policy: str, exempt: str
+    ) -> int:
+        """No account of C{domains} can prove itself by C{schemes} any longer.
+
+        @param exempt: an account whose own setting C{policy} is this keeps what it has.
+        @return: how many accounts lost verifiers.
+        """
+        own = tables.account_policies
+        spared = select(own.c.account).where((own.c.name == policy) & (own.c.value == exempt))
+        table = tables.accounts
+        return self._drop_verifiers(table.c.domain.in_(domains) & table.c.id.not_in(spared), schemes)
+
+    # A condition of SQLAlchemy's has no type of its own that says more.
+    def _drop_verifiers(self, condition: Any, schemes: Collection[str]) -> int:
+        """Drop those of the accounts that meet C{condition}."""
+        accounts, credentials = tables.accounts, tables.credentials
+        of_these = credentials.c.scheme.in_(schemes)
+        holders = select(credentials.c.account).where(of_these)
+        found = select(accounts.c.id, accounts.c.key).where(condition & accounts.c.id.in_(holders))
+        losing = self._rows(found)
+        if not losing:
+            return 0
+        chosen = select(accounts.c.id).where(condition)
+        self._connection.execute(delete(credentials).where(of_these & credentials.c.account.in_(chosen)))
+        self._after["dropped"] = {"schemes": sorted(schemes), "accounts": len(losing)}
+        self._keys.update((row.key, None) for row in losing)
+        return len(losing)
 
     def bind_key(self) -> None:
         """Remember which farm key seals the secrets here, so that another one is noticed at once."""
@@ -226,10 +281,10 @@ class Writing(Reading):
     def _announce(self, seq: int) -> int:
         """Add to the feed of changes after C{seq}; returns its new end."""
         news = [("account", key) for key in self._keys] + [("farm", "")] * self._farm
-        for kind, key in news:
-            seq += 1
-            self._connection.execute(insert(tables.changes).values(seq=seq, kind=kind, key=key))
-        if news:
+        rows = [{"seq": seq + place, "kind": kind, "key": key} for place, (kind, key) in enumerate(news, 1)]
+        seq += len(rows)
+        if rows:
+            self._connection.execute(insert(tables.changes), rows)
             self._connection.execute(
                 delete(tables.changes).where(tables.changes.c.seq <= seq - self._changes_kept)
             )

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from rvpfarm.auth.throttle import Buckets
 from rvpfarm.directory.model import Account, Directory
 from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.fanout import Outcome, Spread
@@ -26,6 +27,11 @@ from rvpfarm.web.writer import render_head
 
 #: How many watchers are told in one turn of the loop.
 SLICE = 100
+#: How many changes of one node's state are told as they come; after those, one in so many seconds.  Nobody
+#: changes it by hand as fast; what does is a client or a line that comes and goes.
+BURST, PACE_SECONDS = 4, 1.0
+#: For how many nodes at once that is kept count of.
+MOST_PACED = 10_000
 #: How long a call-back may take to answer (protocol notes 6.2).
 ANSWER_SECONDS = 10.0
 
@@ -139,39 +145,107 @@ class Herald:
         elsewhere: Answer,
         clock: IReactorTime,
         *,
+        strangers: Sender | None = None,
         local: Callable[[str], Node | None],
         lost: Callable[[Subscription], None],
         report: Callable[[int, float], None],
+        spared: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param home: id of this home.
+        @param strangers: carries calls to the servers of other organisations; C{outgoing} if not given.
         @param local: the node of a principal of this home, if anything is kept for it.
         @param lost: told of a subscription whose watcher exists no more.
         @param report: told the size of each spread, and the seconds to its last acknowledgement.
+        @param spared: told of each change of state that nobody is told, since another came soon after.
         """
         self._home, self._directory, self._courier, self._outgoing = home, directory, courier, outgoing
         self._elsewhere, self._clock, self._local, self._lost = elsewhere, clock, local, lost
         self._report = report
+        self._strangers = outgoing if strangers is None else strangers
+        self._spared = spared
         self._jobs: deque[_Job] = deque()
-        self._scheduled = False
+        self._scheduled: IDelayedCall | None = None
+        self._pace = Buckets(PACE_SECONDS, most=MOST_PACED)
+        self._late: dict[str, IDelayedCall] = {}
 
     @property
     def waiting(self) -> int:
         """How many watchers are still to be told of something."""
         return sum(job.left for job in self._jobs)
 
-    def announce(self, account: Account, news: Sequence[News], accepted: float) -> None:
+    def announce(
+        self, account: Account, news: Sequence[News], accepted: float, *, last: bool = False
+    ) -> None:
         """Tell C{news} of the node of C{account}.
 
         @param accepted: when the change was accepted, for the figures.
+        @param last: this home has nothing more to say of that node, so that nothing is left for later.
         """
+        if last:
+            late = self._late.pop(account.key, None)
+            if late is not None:
+                late.cancel()
+        elif any(item.state for item in news):
+            news = [item for item in news if not item.state] + self._state_news(account, news)
+        self._tell_all(account, news, accepted)
+
+    def stop(self) -> None:
+        """Tell nobody anything more."""
+        for late in self._late.values():
+            late.cancel()
+        self._late.clear()
+        self._jobs.clear()
+        if self._scheduled is not None:
+            self._scheduled.cancel()
+            self._scheduled = None
+
+    def prune(self, now: float) -> None:
+        """Forget nodes whose state has been quiet."""
+        self._pace.prune(now)
+
+    def _state_news(self, account: Account, news: Sequence[News]) -> list[News]:
+        """What is to be told now of a new state: all of it, or nothing while it changes too often.
+
+        It is worked out once more from what each watcher was told: while a change waited for the disk,
+        another one may have overtaken it.
+        """
+        key, now = account.key, self._clock.seconds()
+        if key in self._late:
+            self._spared()
+            return []
+        if not self._pace.has_room(key, now, BURST):
+            wait = self._pace.wait(key, now, BURST)
+            self._late[key] = self._clock.callLater(wait, self._catch_up, account)
+            return []
+        self._pace.add(key, now)
+        node = self._local(key)
+        return [item for item in news if item.state] if node is None else node.late_news()
+
+    def _catch_up(self, account: Account) -> None:
+        """Tell the state that a node has come to meanwhile, to whoever was told another."""
+        del self._late[account.key]
+        node = self._local(account.key)
+        news = [] if node is None else node.late_news()
+        if not news:
+            self._spared()  # it came back to what everybody knows
+            return
+        now = self._clock.seconds()
+        self._pace.add(account.key, now)
+        self._tell_all(account, news, now)
+
+    def _tell_all(self, account: Account, news: Sequence[News], accepted: float) -> None:
+        """Begin to tell C{news}."""
         spread = Spread(accepted, self._report)
         for item in news:
             notice = PropertyNotice(account.url, account.display_name, item.props)
-            self._jobs.append(_Job(spread, notice, account, iter(item.watchers), len(item.watchers)))
-        if self._jobs:
+            self._jobs.append(_Job(spread, notice, account, item))
+            if item.state:
+                for watcher in item.watchers:
+                    watcher.told = item.state
+        if news:
             self._jobs[-1].last = True
-        if not self._scheduled:
+        if self._scheduled is None:
             self._work()
 
     def call_back(self, url: str) -> CallBackDestination:
@@ -180,12 +254,14 @@ class Herald:
 
     def _work(self) -> None:
         """Tell one slice of watchers, and come back for the rest."""
-        self._scheduled = False
+        self._scheduled = None
         room = SLICE
         while self._jobs and room > 0:
             job = self._jobs[0]
             for watcher in job.watchers:
                 job.left -= 1
+                if job.state and watcher.told != job.state:
+                    continue  # newer news of the same node is already in the queue
                 room -= 1
                 self._tell(watcher, job)
                 if room == 0:
@@ -195,8 +271,7 @@ class Herald:
                 if job.last:
                     job.spread.complete()
         if self._jobs:
-            self._scheduled = True
-            self._clock.callLater(0, self._work)
+            self._scheduled = self._clock.callLater(0, self._work)
 
     def _tell(self, watcher: Subscription, job: _Job) -> None:
         """Tell one watcher."""
@@ -241,7 +316,7 @@ class Herald:
             self._lost(watcher)
         elif farm.policy("federation", job.account.domain) == "open":
             body = job.notice.body_for(watcher.url or watcher.call_back)
-            self._post(ServerDestination(watcher.call_back, self._outgoing), watcher, job, body, hops=1)
+            self._post(ServerDestination(watcher.call_back, self._strangers), watcher, job, body, hops=1)
 
     def _post(
         self, destination: Destination, watcher: Subscription, job: _Job, body: bytes, hops: int
@@ -286,16 +361,11 @@ class ServerDestination(CallBackDestination):
 class _Job:
     """One piece of news on its way to those who watch."""
 
-    __slots__ = ("account", "last", "left", "notice", "spread", "watchers")
+    __slots__ = ("account", "last", "left", "notice", "spread", "state", "watchers")
 
-    def __init__(
-        self,
-        spread: Spread,
-        notice: PropertyNotice,
-        account: Account,
-        watchers: Iterator[Subscription],
-        left: int,
-    ) -> None:
+    def __init__(self, spread: Spread, notice: PropertyNotice, account: Account, news: News) -> None:
         self.spread, self.notice, self.account = spread, notice, account
-        self.watchers, self.left = watchers, left
+        self.watchers: Iterator[Subscription] = iter(news.watchers)
+        self.left = len(news.watchers)
+        self.state = news.state
         self.last = False

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Protocol
 
-from rvpfarm.directory.model import Account
+from rvpfarm.directory.model import Account, Farm
 from rvpfarm.home.leases import LeaseBook
 from rvpfarm.home.node import News, Node, Property, Subscription
 from rvpfarm.home.presence import View
+from rvpfarm.home.privacy import review
 from rvpfarm.home.properties import Keeping, lapse_property, lapse_view
 from rvpfarm.home.records import Change, DropNode, DropSubscription, DropView, Saved
 from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, restored
@@ -20,12 +21,20 @@ from rvpfarm.protocol.address import Names
 from rvpfarm.protocol.headers import Kind
 from rvpfarm.protocol.xml import QName
 
+#: How long after its end a presence lease is let lapse.  A client that renews a moment late would have its
+#: watchers see it leave and come back (product D15); they may see it up to 5 s late (protocol notes 5.2),
+#: of which the sweep takes one.
+GRACE_SECONDS = 3.0
+
 
 class Census(Protocol):
     """What a keeper reports to."""
 
     def lease_expired(self, kind: str) -> None:
         """A lease of that kind ran out."""
+
+    def lease_renewed(self, kind: str) -> None:
+        """A lease of that kind was renewed in time."""
 
     def call_back_blocked(self, rule: str) -> None:
         """A call-back was refused by that rule."""
@@ -44,10 +53,13 @@ class Keeper:
         """
         self._census = census
         self._nodes: dict[str, Node] = {}
-        self.books = Books(SubscriptionIds(None), census.call_back_blocked)
+        self._policies: dict[str, tuple[str, ...]] = {}
+        self.books = Books(SubscriptionIds(None), census.call_back_blocked, census.lease_renewed)
         views: LeaseBook[View] = LeaseBook()
         properties: LeaseBook[Property] = LeaseBook()
-        self.keeping = Keeping(views, properties, lambda: 1 + int.from_bytes(random(4), "big") // 2)
+        self.keeping = Keeping(
+            views, properties, lambda: 1 + int.from_bytes(random(4), "big") // 2, census.lease_renewed
+        )
 
     def __len__(self) -> int:
         """How many nodes there is something to keep for."""
@@ -106,7 +118,7 @@ class Keeper:
                 self.books.remove(node, subscription)
                 yield node, [DropSubscription(subscription.id)], []
                 self.settle(node)
-        for view in self.keeping.views.sweep(now):
+        for view in self.keeping.views.sweep(now - GRACE_SECONDS):
             self._census.lease_expired("presence")
             node = self._nodes.get(view.node)
             if node is None:
@@ -155,7 +167,37 @@ class Keeper:
         self._nodes.pop(node.key, None)
         return [DropNode(node.key)], news
 
-    def farm_changed(self) -> None:
-        """Farm-wide settings changed: what follows from them is worked out anew when needed."""
+    def resume(self, farm: Farm) -> None:
+        """After L{restore}: work out who may watch; what each was told is taken to be the present state."""
+        self._policies = _policies(farm)
+        for node in self._nodes.values():
+            if node.own_acl is not None or self._policies.get(node.domain) != _EVERYBODY:
+                review(node, farm)
+            for watcher in node.watchers.values():
+                watcher.told = node.state_for(watcher.principal)
+
+    def farm_changed(self, farm: Farm) -> list[Node]:
+        """Farm-wide settings changed: what follows from them is worked out anew when needed.
+
+        @return: the nodes whose default list is not what it was: who watches them must be looked at again.
+        """
+        before, self._policies = self._policies, _policies(farm)
+        changed = {name for name, values in self._policies.items() if before.get(name) != values}
         for node in self._nodes.values():
             node.farm_changed()
+        return [
+            node
+            for node in self._nodes.values()
+            if node.own_acl is None and node.watchers and node.domain in changed
+        ]
+
+
+#: The values of the policies of a domain whose default list lets everybody watch.
+_EVERYBODY = ("open", "required")
+
+
+def _policies(farm: Farm) -> dict[str, tuple[str, ...]]:
+    """For each domain the settings that its default access list follows from."""
+    return {
+        name: (farm.policy("default-acl", name), farm.policy("authentication", name)) for name in farm.domains
+    }

@@ -34,6 +34,7 @@ class Subscription:
     @ivar peer: address of the caller that made it.
     @ivar sees: may see presence.
     @ivar reads: may read the other properties.
+    @ivar told: the state it was told last, or empty when that is not known (any more).
     """
 
     id: int
@@ -47,6 +48,7 @@ class Subscription:
     peer: str
     sees: bool = True
     reads: bool = True
+    told: str = ""
     until: float = LAPSED
 
 
@@ -71,10 +73,13 @@ class News:
     """The same change, for all the watchers that may see it.
 
     @ivar props: serialised properties, changed ones only (RVP 5.2).
+    @ivar state: the state that is all there is to tell; empty when it is something else.  Such news may
+        wait a little, for what comes after it makes it void.
     """
 
     watchers: tuple[Subscription, ...]
     props: tuple[str, ...]
+    state: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -129,6 +134,11 @@ class Node:
         return self.watchers.get(subscription_id) or self.logins.get(subscription_id)
 
     @property
+    def domain(self) -> str:
+        """The IM domain it is in."""
+        return self.key.partition("/")[0]
+
+    @property
     def own_acl(self) -> Acl | None:
         """The list that somebody has set, or C{None} while the default stands."""
         return self._acl
@@ -139,13 +149,18 @@ class Node:
 
     def acl(self, farm: Farm) -> Acl:
         """The list in force (RVP 5.7)."""
-        if self._effective_acl is None:
-            account = self.account
-            assert account is not None
-            authentication = farm.policy("authentication", account.domain) != "off"
-            owner = Principal(self.key, account.url, False)
-            self._effective_acl = default_acl(owner, authentication=authentication)
-        return self._effective_acl
+        if self._effective_acl is not None:
+            return self._effective_acl
+        domain = self.domain
+        url = f"http://{self.key}" if self.account is None else self.account.url
+        acl = default_acl(
+            Principal(self.key, url, False),
+            authentication=farm.policy("authentication", domain) != "off",
+            openness=farm.policy("default-acl", domain),
+        )
+        if self.account is not None:  # or the owner's URL would stay in lower case
+            self._effective_acl = acl
+        return acl
 
     def farm_changed(self) -> None:
         """Policies may have changed: work the default list out again."""
@@ -185,11 +200,20 @@ class Node:
         seeing = [watcher for watcher in self.watchers.values() if watcher.sees]
         own = tuple(watcher for watcher in seeing if watcher.principal == self.key)
         if own:
-            news.append(News(own, (render_state(after),)))
+            news.append(News(own, (render_state(after),), after))
         others = tuple(watcher for watcher in seeing if watcher.principal != self.key)
         if others and visible(after) != visible(before):
-            news.append(News(others, (render_state(visible(after)),)))
+            news.append(News(others, (render_state(visible(after)),), visible(after)))
         return news
+
+    def late_news(self) -> list[News]:
+        """Who has still to hear of the present state, since L{state_news} was kept back from them."""
+        behind: dict[str, list[Subscription]] = {}
+        for watcher in self.watchers.values():
+            state = self.state_for(watcher.principal)
+            if watcher.sees and watcher.told != state:
+                behind.setdefault(state, []).append(watcher)
+        return [News(tuple(watchers), (render_state(state),), state) for state, watchers in behind.items()]
 
     def property_news(self, props: tuple[str, ...]) -> list[News]:
         """Who is to hear of a change to properties other than the state."""

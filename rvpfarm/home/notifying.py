@@ -63,7 +63,7 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
     ack = parse_ack(headers)
     if ack is None:
         ack = Ack.DEEP_OR if notification.kind == "message" else Ack.SINGLE_HOP
-    number = parse_subscription_id(headers)
+    number = parse_subscription_id(headers) or None  # 0 is nobody's, and an old client's "not logged in"
     principal = visit.identity.principal
     return Relay(
         call_backs=tuple(node.live_call_backs()),

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from rvpfarm.auth.challenge import Identity
+from rvpfarm.directory.model import Farm
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.presence import OFFLINE
 from rvpfarm.home.records import PutAcl, SavedAcl
-from rvpfarm.protocol.acls import parse_acl, render_acl
+from rvpfarm.protocol.acls import MOST_ENTRIES, Acl, parse_acl, render_acl
 from rvpfarm.protocol.address import Principal
-from rvpfarm.protocol.calls import Reply
+from rvpfarm.protocol.calls import BadRequest, Reply
 from rvpfarm.protocol.headers import check_content_type
 from rvpfarm.protocol.properties import render_state
 
@@ -21,19 +22,41 @@ def access(node: Node, visit: Visit) -> Outcome:
     node.demand("writeacl", visit)
     check_content_type(visit.call.headers)
     acl = parse_acl(visit.call.body, visit.names)
+    if b"content-type" not in visit.call.headers:
+        acl = _amended(node.acl(visit.farm), acl, node.key)
     before = node.own_acl
     node.set_acl(acl)
 
     def undo() -> None:
         node.set_acl(before)
-        review(node, visit)
+        review(node, visit.farm)
 
-    news = review(node, visit)
+    news = review(node, visit.farm)
     return Outcome(Reply(200), (PutAcl(SavedAcl(node.key, render_acl(acl))),), news=news, undo=undo)
 
 
-def review(node: Node, visit: Visit) -> list[News]:
-    """Look again at who may watch, after the list has changed (8.5).
+def _amended(held: Acl, given: Acl, owner: str) -> Acl:
+    """What C{given}, from a client that says no C{Content-Type}, makes of the list C{held}.
+
+    pidgin's librvp sends no list but single entries: one for each new contact that grants it C{send-to} and
+    C{presence}, one that denies them, and one with neither to take that back.  As a list these would leave
+    the owner without any right of his own.  No list that is meant to be one says nothing of the owner and
+    nothing of everybody, so what does is taken for changes to the principals it names.
+
+    @raise BadRequest: there would be too many entries.
+    """
+    named = {ace.principal for ace in given.aces}
+    if not named or None in named or owner in named:
+        return given
+    changed = tuple(ace for ace in given.aces if ace.grant or ace.deny)
+    kept = tuple(ace for ace in held.aces if ace.principal not in named)
+    if len(changed) + len(kept) > MOST_ENTRIES:
+        raise BadRequest(f"more than {MOST_ENTRIES} entries")
+    return Acl(changed + kept)
+
+
+def review(node: Node, farm: Farm) -> list[News]:
+    """Look again at who may watch, after the list, or what the default one follows from, has changed (8.5).
 
     @return: a last "offline" for those who may no longer, the present state for those who may again.
     """
@@ -41,13 +64,16 @@ def review(node: Node, visit: Visit) -> list[News]:
     welcomed: list[Subscription] = []
     for watcher in node.watchers.values():
         identity = _identity(watcher)
-        sees = node.allows("presence", identity, visit.farm)
-        watcher.reads = node.allows("read", identity, visit.farm)
+        sees = node.allows("presence", identity, farm)
+        watcher.reads = node.allows("read", identity, farm)
         if sees != watcher.sees:
             (welcomed if sees else silenced).append(watcher)
             watcher.sees = sees
+            watcher.told = node.state_for(watcher.principal) if sees else OFFLINE
     news = [News(tuple(silenced), (render_state(OFFLINE),))] if silenced else []
-    news += [News((watcher,), (render_state(node.state_for(watcher.principal)),)) for watcher in welcomed]
+    for state in sorted({watcher.told for watcher in welcomed}):  # the owner may see another than the rest
+        again = tuple(watcher for watcher in welcomed if watcher.told == state)
+        news.append(News(again, (render_state(state),)))
     return news
 
 

@@ -142,11 +142,13 @@ class Keeping:
     """What the properties of all nodes share.
 
     @ivar new_id: makes an id for a view: positive, unpredictable enough not to collide after a restart.
+    @ivar renewed: told the kind when a lease is renewed in time.
     """
 
     views: LeaseBook[View]
     properties: LeaseBook[Property]
     new_id: Callable[[], int]
+    renewed: Callable[[str], None] = lambda kind: None
 
 
 def proppatch(node: Node, visit: Visit, keeping: Keeping) -> Outcome:
@@ -248,6 +250,8 @@ class _Patch:
             keeping.views.drop(view)
             self._records.append(DropView(node.key, view.id))
         else:
+            if view.until != LAPSED:
+                keeping.renewed("presence")
             keeping.views.grant(view, self._visit.now + seconds)
             self._records += [PutView(saved_view(each)) for each in (view, *followers)]
         self._answers[STATE] = render_leased_state(state, default, seconds, view.id)

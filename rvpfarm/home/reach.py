@@ -36,6 +36,24 @@ def blocked_by(call_back: CallBack, peer: str, farm: Farm) -> str | None:
     return None
 
 
+def barred(address: str, port: int, farm: Farm) -> str | None:
+    """The rule that forbids calling C{address}, to which the name of another organisation's server led.
+
+    A watcher chooses that name, and whoever serves its DNS chooses the address: so it is judged each time
+    it is called.  A range of kind C{"call-back"} lets through what is not on the public Internet.
+
+    @return: C{"farm"}, C{"special"} or C{"network"} (a private address), as L{blocked_by}, or C{None}.
+    """
+    plain = _plain(address)
+    if _is_server(str(plain), port, farm):
+        return "farm"
+    if any(_within(plain, network.first, network.last) for network in _listed(farm)):
+        return None
+    if _is_special(plain):
+        return "special"
+    return None if plain.is_global else "network"
+
+
 def _listed(farm: Farm):  # type: ignore[no-untyped-def]
     return (network for network in farm.networks if network.kind == "call-back")
 

@@ -6,6 +6,7 @@ A call passes the checks in the order of protocol notes 2.4, which is what makes
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from twisted.application.service import Service
@@ -15,9 +16,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rvpfarm.auth.challenge import Gate, Identity
+from rvpfarm.auth.challenge import PROVED, Gate, Identity
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable
 from rvpfarm.directory.names import names_of
+from rvpfarm.home.backlog import Backlog
 from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.delivery import Answer, Herald, Sender
 from rvpfarm.home.fanout import Acknowledgement
@@ -26,7 +28,7 @@ from rvpfarm.home.journal import Journal
 from rvpfarm.home.keeper import Keeper
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.notifying import Relay, notify
-from rvpfarm.home.privacy import access
+from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
 from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
 from rvpfarm.observe.metrics import Metrics
@@ -42,7 +44,7 @@ from rvpfarm.protocol.calls import (
     Reply,
     Unproven,
 )
-from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_ack, parse_hops, parse_version
+from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_ack, parse_hops, parse_version
 from rvpfarm.web.writer import render_head
 
 #: How long a deep acknowledgement may take in all (protocol notes 6.2): under the 30 s of old clients.
@@ -71,11 +73,13 @@ class Home(Service):
         clock: IReactorTime,
         metrics: Metrics,
         random: Callable[[int], bytes],
+        strangers: Sender | None = None,
     ) -> None:
         """
         @param home: the id of this home in the directory.
         @param elsewhere: what answers a call for a node of another home.
         @param random: that many unpredictable bytes.
+        @param strangers: carries calls to the servers of other organisations; C{outgoing} if not given.
         """
         self._home, self._directory, self._gate, self._journal = home, directory, gate, journal
         self._elsewhere, self._clock, self._metrics, self._random = elsewhere, clock, metrics, random
@@ -88,10 +92,13 @@ class Home(Service):
             outgoing,
             elsewhere,
             clock,
+            strangers=strangers,
             local=self.keeper.get,
             lost=self._lost,
             report=self._spread,
+            spared=metrics.presence_spared,
         )
+        self._reviews: Backlog[Node] = Backlog(clock, self._review)
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._swept: Deferred[LoopingCall] | None = None
@@ -99,7 +106,13 @@ class Home(Service):
 
     def startService(self) -> None:
         """Take up what the journal kept, then begin to sweep leases."""
-        self.keeper.restore(self._journal.load(), names_of(self._directory.farm()), self._clock.seconds())
+        farm, now = self._directory.farm(), self._clock.seconds()
+        saved = self._journal.load()
+        self.keeper.restore(saved, names_of(farm), now)
+        self.keeper.resume(farm)
+        for row in saved.subscriptions:
+            if row.kind == Kind.LOGIN.value and row.proof in PROVED:
+                self._gate.recall(row.principal, row.peer, now)
         self._directory.watch(self._directory_changed)
         super().startService()
         self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)
@@ -109,6 +122,8 @@ class Home(Service):
         super().stopService()
         if self._sweeper.running:
             self._sweeper.stop()
+        self._reviews.stop()
+        self.herald.stop()
         self.courier.stop()
         return self._swept
 
@@ -143,8 +158,28 @@ class Home(Service):
             call, target, farm, names_of(farm), self._directory, now, self._random(8)
         )
         if isinstance(identity, Deferred):
-            return identity.addCallback(lambda identity: self._visit(call, target, account, identity))
-        return self._visit(call, target, account, identity)
+            return identity.addCallback(lambda identity: self._receive(call, target, account, identity))
+        return self._receive(call, target, account, identity)
+
+    def _receive(
+        self, call: Call, target: Target, account: Account | None, identity: Identity
+    ) -> Reply | Deferred[Reply | Relayed]:
+        """Answer a known caller; the answer carries what proves the farm to him, if he asked for that."""
+        if not identity.headers:
+            return self._visit(call, target, account, identity)
+
+        async def visit() -> Reply | Relayed:
+            try:
+                answer = self._visit(call, target, account, identity)
+                reply = await answer if isinstance(answer, Deferred) else answer
+            except Refusal as refusal:
+                refusal.headers += identity.headers
+                raise
+            if isinstance(reply, Reply):
+                return replace(reply, headers=reply.headers + identity.headers)
+            return reply
+
+        return Deferred.fromCoroutine(visit())
 
     def _visit(
         self, call: Call, target: Target, account: Account | None, identity: Identity
@@ -153,7 +188,8 @@ class Home(Service):
         farm = self._directory.farm()
         self._check_organisation(identity, target)
         if account is None or not account.enabled:
-            if identity.proof == "none":  # names cannot be harvested without saying who one is
+            asked = farm.policy("authentication", target.domain) != "off"
+            if asked and identity.proof == "none":  # names cannot be harvested without saying who one is
                 raise self._gate.unproven(target, farm, self._clock.seconds(), self._random(8))
             raise NotFound("there is no such node")
         if identity.proof != "none":
@@ -297,6 +333,7 @@ class Home(Service):
         """Let lapse what nobody renewed."""
         now = self._clock.seconds()
         self.courier.prune(now - LONGEST)
+        self.herald.prune(now)
         try:
             for node, changes, news in self.keeper.sweep(now):
                 self._journal.write(changes, None)
@@ -329,7 +366,7 @@ class Home(Service):
     def _directory_changed(self, key: str | None) -> None:
         """The directory says that an account, or the farm, is not what it was."""
         if key is None:
-            self.keeper.farm_changed()
+            self._reviews.add(self.keeper.farm_changed(self._directory.farm()))
             return
         node = self.keeper.get(key)
         if node is None:
@@ -349,7 +386,13 @@ class Home(Service):
         changes, news = self.keeper.retire(node)
         self._journal.write(changes, None)
         if known is not None:
-            self.herald.announce(known, news, self._clock.seconds())
+            self.herald.announce(known, news, self._clock.seconds(), last=True)
+
+    def _review(self, node: Node) -> int:
+        """The default access list is another: who watches C{node} hears what that means for him (8.5)."""
+        watchers = len(node.watchers)
+        self._announce(node, review(node, self._directory.farm()), self._clock.seconds())
+        return 1 + watchers
 
     def _revive_call_back(self, call: Call) -> None:
         """A client that names its call-back wants it tried again, whatever happened before."""

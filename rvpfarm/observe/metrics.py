@@ -33,6 +33,7 @@ GAUGES = {
     "outbound_connections": "Open connections to others, by kind of peer",
     "connections": "Open connections from callers",
     "in_work": "Requests in work",
+    "authenticated_connections": "Connections that NTLM or Negotiate has proved, here",
     "directory_staleness_seconds": "How long ago the directory was last known to be current",
     "directory_cache_size": "Accounts remembered",
 }
@@ -145,7 +146,16 @@ class Metrics:
         self._read_seconds = self._histogram(
             "directory_seconds", "Time the directory took to answer", buckets=_FAST
         )
+        self._spared = self._counter(
+            "presence_spared", "Changes of state that no watcher was told, since another came at once"
+        )
         self._auth = self._counter("auth_failures", "Sign-ins that failed", ("method", "cause"))
+        self._throttled = self._counter(
+            "auth_throttled",
+            "Sign-ins held back after too many failures",
+            ("scope",),
+            [("pair",), ("address",), ("account",)],
+        )
         self._outbound = self._counter(
             "outbound_requests", "Requests made to others", ("verb", "code", "peer")
         )
@@ -225,7 +235,7 @@ class Metrics:
         self._fanout_seconds.child(()).observe(seconds)
 
     def lease_expired(self, kind: str) -> None:
-        """A lease ran out: C{"login"}, C{"property"} (subscriptions) or C{"view"}."""
+        """A lease ran out: C{"login"}, C{"property"} (subscriptions) or C{"presence"}."""
         self._expired.child((kind,)).inc()
 
     def lease_renewed(self, kind: str) -> None:
@@ -247,6 +257,17 @@ class Metrics:
     def auth_failure(self, method: str, cause: str) -> None:
         """A sign-in failed; the first leg, which asks for the challenge, is none."""
         self._auth.child((method, cause)).inc()
+
+    def auth_throttled(self, scope: str) -> None:
+        """Credentials were not looked at, for there were too many wrong ones.
+
+        @param scope: of the same account and address (C{"pair"}), of the C{"address"} or of the C{"account"}.
+        """
+        self._throttled.child((scope,)).inc()
+
+    def presence_spared(self) -> None:
+        """A state changed, and changed again before anybody was told."""
+        self._spared.child(()).inc()
 
     def outbound(self, verb: str, status: int, peer: str) -> None:
         """A request to another machine ended.

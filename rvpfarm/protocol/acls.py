@@ -57,20 +57,28 @@ class Acl:
     aces: tuple[Ace, ...]
 
 
-def default_acl(owner: Principal, *, authentication: bool) -> Acl:
-    """The list of a node that nobody has changed: everybody may look and write to, the owner may everything.
+#: What L{default_acl} can be: for everybody, for whoever proved to be of this farm, for the owner alone.
+OPENNESS = ("open", "same-organisation", "contacts-only")
+
+
+def default_acl(owner: Principal, *, authentication: bool, openness: str = "open") -> Acl:
+    """The list of a node that nobody has changed: who may look and write to; the owner may everything.
+
+    No entry can name an organisation (protocol notes 8.2).  But only users of this farm have anything to
+    prove themselves with here, so an entry for everybody that no mere claim satisfies means just them;
+    C{internal} is there for what another member of the farm vouches for.
 
     @param authentication: people must prove who they are; without it, the owner's word is enough.
+    @param openness: one of L{OPENNESS}.
     """
     proved = frozenset(("digest", "ntlm"))
     claimed = proved | {"assertion"}
-    everybody = frozenset(("list", "read", "send-to", "presence"))
-    return Acl(
-        (
-            Ace(None, "", claimed, everybody, frozenset()),
-            Ace(owner.key, owner.url, proved if authentication else claimed, frozenset(RIGHTS), frozenset()),
-        )
-    )
+    others = frozenset(("list", "read", "send-to", "presence"))
+    own = Ace(owner.key, owner.url, proved if authentication else claimed, frozenset(RIGHTS), frozenset())
+    if openness == "contacts-only":
+        return Acl((own,))
+    whom = claimed if openness == "open" else proved | {"internal"}
+    return Acl((Ace(None, "", whom, others, frozenset()), own))
 
 
 def parse_acl(body: bytes, names: Names) -> Acl:

@@ -175,12 +175,11 @@ def parse_call_back(text: str, names: Names) -> CallBack:
     path = slash + path or "/"
     if not _ANYWHERE.fullmatch(path) or _bad_escape(path):
         raise BadRequest("Call-Back is not an http URL")
-    if names.domain_of(host) is not None or not is_ip(host):
-        principal = _as_principal(authority, path, names)
-        if principal is not None:
-            authority, slash, path = principal.url.removeprefix("http://").partition("/")
-            host, port = _split(authority)
-            return CallBack(principal.url, host.strip("[]"), port, slash + path, principal.key)
+    principal = _as_principal(authority, path, names)
+    if principal is not None:
+        authority, slash, path = principal.url.removeprefix("http://").partition("/")
+        host, port = _split(authority)
+        return CallBack(principal.url, host.strip("[]"), port, slash + path, principal.key)
     return CallBack(f"http://{_joined(host, port)}{path}", host.strip("[]"), port, path, None)
 
 
@@ -224,14 +223,27 @@ def _host_or_domain(authority: str, names: Names) -> str:
 
 
 def _as_principal(authority: str, path: str, names: Names) -> Principal | None:
-    """The principal whose logical URL a call-back is, if it is one and no listener's."""
-    host, port = _split(authority)
-    if not path.lower().startswith("/instmsg/") and port != 80 and names.domain_of(host) is None:
+    """The principal whose logical URL a call-back is, if it is one and no listener's.
+
+    A physical URL counts for the logical one inside, which must not be a listener's either: it would be one
+    when it is read again, and no rule about addresses would have seen it.
+    """
+    if not _may_be_principal(authority, path, names):
         return None
     try:
-        return _principal(authority, path, names)
+        principal = _principal(authority, path, names)
     except BadRequest:
         return None
+    authority, slash, path = principal.url.removeprefix("http://").partition("/")
+    return principal if _may_be_principal(authority, slash + path, names) else None
+
+
+def _may_be_principal(authority: str, path: str, names: Names) -> bool:
+    """Might a URL of these parts be a principal's, and not only a listener's?"""
+    host, port = _split(authority)
+    if names.domain_of(host) is not None:
+        return True
+    return not is_ip(host) and (port == 80 or path.lower().startswith("/instmsg/"))
 
 
 def _split(authority: str) -> tuple[str, int]:

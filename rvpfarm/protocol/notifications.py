@@ -140,8 +140,7 @@ def relay_body(
     parties = _party("from", sender, notification.sender_description or sender_name)
     if notification.recipients:
         place = _place(root, "message" if notification.kind == "message" else "propnotification")
-        named = [_contact(to) for to in place.every("notification-to", RVP)]
-        parties += "".join([_party("to", href, name or "") for href, name in named if href])
+        parties += "".join([_recipients(to) for to in place.every("notification-to", RVP)])
     else:
         parties += _party("to", recipient, recipient_name)
     if notification.kind == "message":
@@ -246,8 +245,7 @@ def _parse(body: bytes) -> Notification:
     sender, description = _contact(origin) if origin is not None else (None, None)
     if not sender:
         raise BadRequest("the notification does not say whom it is from")
-    hrefs = [_contact(to)[0] for to in place.every("notification-to", RVP)]
-    recipients = tuple([href for href in hrefs if href])
+    recipients = tuple([href for to in place.every("notification-to", RVP) for href, _ in _contacts(to)])
     if place.name.local == "message":
         mime = _mime(_mime_data(place))
         return Notification("message", sender, description, recipients, message_fits(document), mime, root)
@@ -268,13 +266,26 @@ def _place(root: Element, local: str) -> Element:
 
 
 def _contact(party: Element) -> tuple[str | None, str | None]:
-    """URL and display name of whom C{r:notification-from} or C{-to} names, each C{None} if not there.
+    """URL and display name of whom C{r:notification-from} names, each C{None} if not there.
 
     @raise BadRequest: it names several.
     """
     contact = party.only("contact", RVP)
-    if contact is None:
-        return None, None
+    return (None, None) if contact is None else _named(contact)
+
+
+def _contacts(party: Element) -> list[tuple[str, str | None]]:
+    """URL and display name of each whom C{r:notification-to} names.
+
+    There is one in a canonical document (4.2), but pidgin's librvp names everybody in a conversation of
+    several in one C{r:notification-to}, and learns from it who takes part.
+    """
+    found = [_named(contact) for contact in party.every("contact", RVP)]
+    return [(href, description) for href, description in found if href]
+
+
+def _named(contact: Element) -> tuple[str | None, str | None]:
+    """URL and display name in C{r:contact}, each C{None} if not there."""
     href, description = contact.only("href", DAV), contact.only("description", RVP)
     return (
         None if href is None else href.trimmed,
@@ -347,7 +358,16 @@ def _render_message(parties: str, mime: str) -> bytes:
 
 def _party(role: Literal["from", "to"], url: str, name: str) -> str:
     """The element that says whom a notification is from, or to."""
-    return (
-        f"<r:notification-{role}><r:contact><d:href>{escape(url)}</d:href>"
-        f"<r:description>{escape(name)}</r:description></r:contact></r:notification-{role}>"
-    )
+    return f"<r:notification-{role}>{_render_contact(url, name)}</r:notification-{role}>"
+
+
+def _recipients(party: Element) -> str:
+    """C{r:notification-to} as the sender gave it (protocol notes 13.10), but for who has no URL."""
+    contacts = "".join([_render_contact(href, name or "") for href, name in _contacts(party)])
+    return f"<r:notification-to>{contacts}</r:notification-to>" if contacts else ""
+
+
+def _render_contact(url: str, name: str) -> str:
+    """Somebody's URL and display name."""
+    description = f"<r:description>{escape(name)}</r:description>"
+    return f"<r:contact><d:href>{escape(url)}</d:href>{description}</r:contact>"

@@ -27,6 +27,11 @@ Answered: TypeAlias = Reply | Relayed | Deferred[Reply | Relayed]
 #: How one farm member tells another that a node lives elsewhere; callers never see it.
 MOVED_STATUS, MOVED_HEADER = 421, (b"RVP-Farm", b"moved")
 
+#: What an C{Authorization} begins with that authenticates the connection and not only the call.
+_BINDING = (b"ntlm", b"nego")
+#: Connections of which it is remembered where they proved themselves.
+BOUND_LIMIT = 100_000
+
 _MOVED_DIGITS = b"%d" % MOVED_STATUS
 _MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
 
@@ -55,6 +60,7 @@ class Router:
         self._directory, self._links, self._clock = directory, links, clock
         self._metrics, self._own_home = metrics, own_home
         self._circuits: dict[str, Circuit] = {}
+        self._bound: dict[str, set[str]] = {}
         directory.watch(self._changed)
 
     def answer(self, call: Call) -> Answered:
@@ -88,6 +94,13 @@ class Router:
         """Whether C{home} answered when it was last asked."""
         circuit = self._circuits.get(home.id)
         return circuit is None or circuit.healthy
+
+    def gone(self, connection: str) -> None:
+        """A connection is closed: tell the homes where somebody may have proved himself on it."""
+        homes = self._directory.farm().homes
+        for id in self._bound.pop(connection, ()):
+            if id in homes:
+                self._links.to(homes[id]).gone(connection)
 
     def _find(self, call: Call, target: Target, *, first: bool) -> Deferred[Reply | Relayed]:
         """Ask the directory, then go on."""
@@ -148,6 +161,9 @@ class Router:
                 self._count("reject")
                 raise Busy("the home cannot be reached", retry_after_seconds=ceil(circuit.seconds_left(now)))
         self._count("proxy")
+        credentials = call.headers.get(b"authorization")
+        if credentials is not None and credentials[:4].lower() in _BINDING:
+            self._bind(call.connection, home.id)
         carried: Deferred[Relayed] = self._links.to(home).call(call)
         return carried.addCallbacks(
             self._answered,
@@ -155,6 +171,14 @@ class Router:
             callbackArgs=(call, target, home, circuit, first),
             errbackArgs=(call, circuit),
         )
+
+    def _bind(self, connection: str, home: str) -> None:
+        """Remember that a connection proves itself to C{home}."""
+        bound = self._bound.get(connection)
+        if bound is not None:
+            bound.add(home)
+        elif len(self._bound) < BOUND_LIMIT:
+            self._bound[connection] = {home}
 
     def _answered(
         self, relayed: Relayed, call: Call, target: Target, home: Home, circuit: Circuit, first: bool

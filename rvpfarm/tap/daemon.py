@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
@@ -30,6 +31,8 @@ class Daemon(MultiService):
     behind them still works.
     """
 
+    _log = Logger()
+
     def stopService(self) -> Deferred[None]:
         """Stop one after the other; fires when all have stopped."""
         self.running = False
@@ -37,7 +40,10 @@ class Daemon(MultiService):
 
     async def _stop_children(self) -> None:
         for service in reversed(list(self)):
-            await maybeDeferred(service.stopService)
+            try:
+                await maybeDeferred(service.stopService)
+            except Exception:  # or those behind it would run on, and the process with them
+                self._log.failure("{service} did not stop as it should", service=service)
 
 
 class OnStart(Service):

@@ -45,7 +45,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
     router = Router(directory, links, clock=reactor, metrics=metrics)
-    calls = CallFactory(router.answer, clock=reactor, limits=Limits(), metrics=metrics, name=options["name"])
+    calls = CallFactory(
+        router.answer,
+        clock=reactor,
+        limits=Limits(),
+        metrics=metrics,
+        name=options["name"],
+        on_gone=router.gone,
+    )
     listening = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),

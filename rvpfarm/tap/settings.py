@@ -159,12 +159,20 @@ class HomeOptions(RouterOptions):
             "ADDRESS:PORT of the DNS server that says where other organisations' servers are; "
             "default: as this machine is set up ($RVPFARM_DNS)",
         ],
+        [
+            "keytab",
+            None,
+            None,
+            "file with the keys of HTTP/IM-DOMAIN, to accept Kerberos tickets inside Negotiate; "
+            "default: none are accepted ($RVPFARM_KEYTAB)",
+        ],
     ]
     environment = {
         **RouterOptions.environment,
         "link": "RVPFARM_LINK",
         "state-dir": "RVPFARM_STATE_DIR",
         "dns": "RVPFARM_DNS",
+        "keytab": "RVPFARM_KEYTAB",
     }
     needed = (*DaemonOptions.needed, "state-dir")
 

@@ -19,6 +19,7 @@ from rvpfarm.web.frames import (
     CallFrame,
     Cancel,
     FrameReader,
+    Gone,
     Hello,
     Meeting,
     Ping,
@@ -80,6 +81,9 @@ class Answers(Protocol):
 
     def cancelled(self, ledger: Ledger, id: int) -> None:
         """Nobody waits for the call C{id} any longer."""
+
+    def gone(self, connection: str) -> None:
+        """A connection to a caller is closed."""
 
     def disconnected(self, connection: CallerConnection) -> None:
         """The connection is gone."""
@@ -201,6 +205,8 @@ class CallerConnection(Connection):
             self._admit(frame)
         elif isinstance(frame, Ping):
             self.send(render_pong(frame.token))
+        elif isinstance(frame, Gone):
+            self._home.gone(frame.connection)
         elif isinstance(frame, Answered | Cancel):
             assert self.ledger is not None
             if isinstance(frame, Cancel):

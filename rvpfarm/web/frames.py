@@ -8,7 +8,7 @@ numbers big-endian.  A connection starts with a handshake of four frames, one at
   3. C{PROOF}, caller to home: L{Meeting.caller_proof}.
   4. C{WELCOME}, home to caller: the home's incarnation, and L{Meeting.home_proof}.
 
-After it the caller sends C{CALL}, C{ANSWERED}, C{CANCEL} and C{PING}; the home sends C{REPLY} and
+After it the caller sends C{CALL}, C{ANSWERED}, C{CANCEL}, C{GONE} and C{PING}; the home sends C{REPLY} and
 C{PONG}.  Nothing else is understood, in either direction: an unexpected kind or size is refused from
 the first five octets, before the rest of the frame is kept.
 """
@@ -58,6 +58,7 @@ class Kind(IntEnum):
     CANCEL = 19
     PING = 20
     PONG = 21
+    GONE = 22
 
 
 class BadFrame(Exception):
@@ -147,6 +148,16 @@ class Cancel:
 
 
 @dataclass(frozen=True, slots=True)
+class Gone:
+    """A connection on which somebody proved himself is closed: what it proved holds no longer.
+
+    @ivar connection: see L{Call.connection}.
+    """
+
+    connection: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Is anybody there?"""
 
@@ -161,7 +172,7 @@ class Pong:
 
 
 Frame: TypeAlias = (
-    CallFrame | ReplyFrame | Answered | Cancel | Ping | Pong | Hello | Challenge | Proof | Welcome
+    CallFrame | ReplyFrame | Answered | Cancel | Gone | Ping | Pong | Hello | Challenge | Proof | Welcome
 )
 
 
@@ -281,6 +292,12 @@ def render_cancel(id: int) -> bytes:
     return _TOKEN.pack(9, Kind.CANCEL, id)
 
 
+def render_gone(connection: str) -> bytes:
+    """The frame of a L{Gone}."""
+    name = _name(connection)
+    return _START.pack(1 + len(name), Kind.GONE) + name
+
+
 def render_ping(token: int) -> bytes:
     """The frame of a L{Ping}."""
     return _TOKEN.pack(9, Kind.PING, token)
@@ -367,6 +384,13 @@ def _parse_token(data: bytes, at: int, stop: int) -> int:
     return token
 
 
+def _parse_gone(data: bytes, at: int, stop: int) -> Gone:
+    size = stop - at - 1
+    if size < 1 or data[at] != size:
+        raise BadFrame("a closed connection without a name")
+    return Gone(data[at + 1 : stop].decode())
+
+
 _PARSERS: Mapping[int, Callable[[bytes, int, int], Frame]] = MappingProxyType(
     {
         Kind.HELLO: _parse_hello,
@@ -377,6 +401,7 @@ _PARSERS: Mapping[int, Callable[[bytes, int, int], Frame]] = MappingProxyType(
         Kind.REPLY: _parse_reply,
         Kind.ANSWERED: _parse_answered,
         Kind.CANCEL: lambda data, at, stop: Cancel(_parse_token(data, at, stop)),
+        Kind.GONE: _parse_gone,
         Kind.PING: lambda data, at, stop: Ping(_parse_token(data, at, stop)),
         Kind.PONG: lambda data, at, stop: Pong(_parse_token(data, at, stop)),
     }
@@ -398,6 +423,7 @@ def from_caller(limits: Limits) -> Mapping[int, int]:
         int(Kind.CALL): limits.head + limits.body + CALL_SLACK,
         int(Kind.ANSWERED): 1 + 8 * ANSWERED_LIMIT,
         int(Kind.CANCEL): 9,
+        int(Kind.GONE): 2 + NAME_LIMIT,
         int(Kind.PING): 9,
     }
 

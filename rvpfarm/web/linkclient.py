@@ -26,6 +26,7 @@ from rvpfarm.web.frames import (
     render_answered,
     render_call,
     render_cancel,
+    render_gone,
     render_ping,
 )
 from rvpfarm.web.homeconnection import HomeConnection
@@ -204,6 +205,15 @@ class LinkClient:
         return done
 
     # what callers do
+
+    def gone(self, connection: str) -> None:
+        """A connection on which somebody proved himself to this home is closed.
+
+        A home that is not linked is not told: it forgets by itself, only later.
+        """
+        if self._up_since is not None:
+            self._others.append(render_gone(connection))
+            self._flush_soon()
 
     def cancelled(self, pending: _Pending) -> None:
         """The caller of C{pending} hung up."""

@@ -73,6 +73,7 @@ class LinkFactory(Factory):
         limits: Limits,
         metrics: Metrics | None = None,
         admission: Room | None = None,
+        on_gone: Callable[[str], None] | None = None,
         nonce: Callable[[int], bytes] = urandom,
     ) -> None:
         """
@@ -81,11 +82,13 @@ class LinkFactory(Factory):
         @param name: the id of this home.
         @param incarnation: counts the starts of this home.
         @param admission: shared with the other listeners of this process, if it has any.
+        @param on_gone: told the name of a connection to a caller that is closed, if it proved itself here.
         @param nonce: makes so many unpredictable octets.
         """
         self.key, self.name, self.incarnation, self.nonce = key, name, incarnation, nonce
         self.clock = clock
         self._answer, self._metrics, self._admission = answer, metrics, admission
+        self._on_gone = on_gone
         self.soon = soon_on(clock)
         self.allowed = from_caller(limits)
         # a router has added to the hop count, or put it there
@@ -194,6 +197,11 @@ class LinkFactory(Factory):
         work = ledger.forget(id)
         if work is not None and work.deferred is not None:
             work.deferred.cancel()
+
+    def gone(self, connection: str) -> None:
+        """The connection of that name to a caller is closed."""
+        if self._on_gone is not None:
+            self._on_gone(connection)
 
     def disconnected(self, connection: CallerConnection) -> None:
         """The connection is gone; what its caller had in work goes on."""

@@ -90,13 +90,16 @@ class CallFactory(Factory):
         admission: Admission | None = None,
         metrics: Metrics | None = None,
         name: str = "",
+        on_gone: Callable[[str], None] | None = None,
     ) -> None:
         """
         @param answer: told each call; cancelling what it returned means that the caller hung up.
         @param admission: shared by all listeners of a process.
         @param name: of this farm member; names of connections begin with it.
+        @param on_gone: told the name of each connection that is closed.
         """
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
+        self.on_gone = on_gone
         self.seconds = clock.seconds
         self.admission = Admission(limits.in_work) if admission is None else admission
         self.connections: set[CallProtocol] = set()
@@ -246,6 +249,8 @@ class CallProtocol(Protocol):
         self._deadline.stop()
         self._drop()
         self.factory.forget(self)
+        if self.factory.on_gone is not None:
+            self.factory.on_gone(self._name)
 
     # from calls to answers
 

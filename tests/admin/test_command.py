@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.admin.command import rvpfarm
 from rvpfarm.directory import tables
+from rvpfarm.directory.schema import known_revisions
 from tests.support.store import make_folder
 
 
@@ -54,7 +55,7 @@ class InitTests(CommandCase):
         first = self.run_it("init").stdout
         self.assertIn(f"Made the farm key {self.folder / 'farm.key'}", first)
         self.assertIn("Made the directory sqlite:///", first)
-        self.assertIn("is up to date (schema 0001).", self.run_it("init").stdout)
+        self.assertIn(f"is up to date (schema {known_revisions()[0]}).", self.run_it("init").stdout)
 
     def test_key_file(self) -> None:
         """The key can be kept elsewhere."""
@@ -279,9 +280,15 @@ class UserTests(CommandCase):
                 "key",
                 "alias",
                 "schemes",
+                "password_set",
+                "works",
+                "missing",
+                "forbidden",
+                "policies",
+                "remedy",
             ],
         )
-        self.assertEqual(shown["schemes"], ["digest-md5", "digest-sha-256"])
+        self.assertEqual(shown["schemes"], ["digest-md5", "digest-sha-256", "nt"])
         self.assertNotIn("secret", json.dumps(shown))
         (listed,) = json.loads(self.run_it("user", "list", "--json").stdout)
         self.assertEqual(listed, {key: shown[key] for key in listed})

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.handlers import Refused
+from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
 from tests.support.store import make_farm_store, make_folder, make_store, open_store
 
@@ -37,9 +38,10 @@ class InitTests(SynchronousTestCase):
         """The first time makes tables, the second finds them."""
         store = open_store(self, make_folder(self))
         first = handlers.init(store, actor="test")
-        self.assertEqual((first.before, first.revision), (None, "0001"))
+        newest = known_revisions()[0]
+        self.assertEqual((first.before, first.revision), (None, newest))
         second = handlers.init(store, actor="test")
-        self.assertEqual((second.before, second.revision), ("0001", "0001"))
+        self.assertEqual((second.before, second.revision), (newest, newest))
         self.assertEqual([row.action for row in handlers.list_audit(store)], ["init"])
 
     def test_prepare(self) -> None:
@@ -210,7 +212,7 @@ class UserTests(HandlerCase):
         self.assertEqual(ingrid.address, "ingrid@im.orchard.example")
         self.assertEqual(ingrid.email, "ingrid@orchard.example")
         view = handlers.show_user(self.store, ingrid.address)
-        self.assertEqual((view.home.name, view.schemes), ("hs2", ("digest-md5", "digest-sha-256")))
+        self.assertEqual((view.home.name, view.schemes), ("hs2", ("digest-md5", "digest-sha-256", "nt")))
 
     def test_found_by_any_address(self) -> None:
         """A user is meant by every address that leads to the same URL, in any letter case."""
@@ -250,7 +252,7 @@ class UserTests(HandlerCase):
         back = handlers.enable_user(self.store, "petra", "hs2", display_name="Petra")
         self.assertEqual((back.id, back.address, back.enabled), (petra.id, petra.address, True))
         view = handlers.show_user(self.store, "petra")
-        self.assertEqual((view.home.name, len(view.schemes)), ("hs2", 2))
+        self.assertEqual((view.home.name, len(view.schemes)), ("hs2", 3))
 
     def test_passwd(self) -> None:
         """A new password replaces every verifier of the old one."""
@@ -268,7 +270,8 @@ class UserTests(HandlerCase):
 
     def test_no_verifiers_allowed(self) -> None:
         """Where the policy forbids verifiers, no password is kept."""
-        handlers.set_policy(self.store, "digest-verifiers", "forbidden", "im.fabrik.example")
+        for name in ("digest-verifiers", "nt-hashes"):
+            handlers.set_policy(self.store, name, "forbidden", "im.fabrik.example")
         self.refused(
             "digest-verifiers", handlers.enable_user, "petra@fabrik.example", password="Blue-Kite-41"
         )

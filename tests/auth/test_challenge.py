@@ -19,6 +19,7 @@ from rvpfarm.auth.challenge import (
     make_verifiers,
 )
 from rvpfarm.auth.digest import Algorithm, DigestAnswer, Nonces, ha1, parse_authorization, response
+from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.directory.model import Account, Domain, Farm
 from rvpfarm.directory.names import names_of
 from rvpfarm.protocol.address import Principal, parse_target
@@ -518,6 +519,7 @@ class SchemeTests(GateTestCase):
 
     def test_not_offered(self) -> None:
         """Where the policy does not offer it, it is not asked."""
+        self.set_farm(schemes="digest-md5 digest-sha-256")
         self.gate = Gate(Nonces(b"k" * 32), schemes=[Handshake(account("petra"))])
         refusal = self.assertRaises(Unproven, self.call, "one", b"NTLM type1")
         self.assertEqual(refusal.headers, ())
@@ -550,7 +552,7 @@ class LoginTests(SynchronousTestCase):
 
     def test_verifiers(self) -> None:
         """There is one for every form and algorithm, and no password in any of them."""
-        verifiers = make_verifiers("petra", FABRIK, PASSWORD)
+        verifiers = make_verifiers("petra", FABRIK, PASSWORD, nt=False)
         self.assertEqual(len(verifiers), 14)
         self.assertEqual(len({(each.scheme, each.username) for each in verifiers}), 14)
         found = [each for each in verifiers if each.username == "FABRIK/petra"]
@@ -559,6 +561,14 @@ class LoginTests(SynchronousTestCase):
         for each in verifiers:
             self.assertEqual(each.realm, "im.fabrik.example")
             self.assertNotIn(PASSWORD, each.secret)
+
+    def test_nt_verifier(self) -> None:
+        """There is one for NTLM, whatever the login name; each kind is made only where it may be kept."""
+        (found,) = make_verifiers("Petra", FABRIK, PASSWORD, digest=False)
+        self.assertEqual((found.scheme, found.username, found.realm), ("nt", "Petra", ""))
+        self.assertEqual(found.secret, nt_hash(PASSWORD).hex())
+        self.assertEqual(len(make_verifiers("petra", FABRIK, PASSWORD)), 15)
+        self.assertEqual(make_verifiers("petra", FABRIK, PASSWORD, digest=False, nt=False), ())
 
     def test_keys(self) -> None:
         """Each form leads to the node, whatever its letter case."""

@@ -12,10 +12,11 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.admin import handlers
 from rvpfarm.directory import schema, tables
 from rvpfarm.directory.reading import StoreProblem
 from rvpfarm.directory.store import Store
-from tests.support.store import make_folder, make_store
+from tests.support.store import make_farm_store, make_folder, make_store
 
 
 class MigrationTests(SynchronousTestCase):
@@ -51,6 +52,29 @@ class MigrationTests(SynchronousTestCase):
             command.downgrade(config, "base")
         with self.engine.connect() as connection:
             self.assertEqual(inspect(connection).get_table_names(), ["alembic_version"])
+
+    def test_passwords_of_before(self) -> None:
+        """The second step keeps every account and what its password is checked by; so does its way back."""
+        folder = make_folder(self)
+        store = make_farm_store(self, folder)
+        handlers.enable_user(store, "petra@fabrik.example", password="Blue-Kite-41")
+        handlers.change_user_policy(store, "petra", "nt-hashes", "forbidden")
+        with store.read() as reading:
+            before = reading.account("im.fabrik.example/instmsg/aliases/petra")
+        engine = create_engine(f"sqlite:///{store.path}")
+        self.addCleanup(engine.dispose)
+        config = schema._config()
+        with engine.begin() as connection:
+            connection.execute(text("PRAGMA foreign_keys = ON"))
+            config.attributes["connection"] = connection
+            command.downgrade(config, "0001")
+        self.assertIn("older version (0001", str(self.assertRaises(StoreProblem, store.check)))
+        self.assertEqual(store.upgrade(), "0001")
+        view = handlers.show_user(store, "petra")
+        self.assertEqual((view.password.since, view.password.policies), (None, {}))
+        with store.read() as reading:
+            self.assertEqual(reading.account("im.fabrik.example/instmsg/aliases/petra"), before)
+        self.assertEqual(len(view.schemes), 2)
 
     def test_template_is_shipped(self) -> None:
         """The template of new steps is found in the package, wherever it is installed."""

@@ -62,6 +62,7 @@ class RouterTestCase(SynchronousTestCase):
         self.network = Network(self.clock)
         self.seen: dict[str, list[Call]] = {}
         self.say: Callable[[str, Call], Any] = lambda name, call: Reply(200, body=name.encode())
+        self.gone: list[tuple[str, str]] = []
         farm = make_farm([Domain("im.fabrik.example")], [HS1, HS2], **self.policies)
         self.directory = FakeDirectory(farm, [make_account(PETRA, HS2)])
         self.registry = CollectorRegistry()
@@ -84,7 +85,13 @@ class RouterTestCase(SynchronousTestCase):
             return self.say(home.name, call)
 
         factory = LinkFactory(
-            answer, key=KEY, name=home.id, incarnation=incarnation, clock=self.clock, limits=Limits()
+            answer,
+            key=KEY,
+            name=home.id,
+            incarnation=incarnation,
+            clock=self.clock,
+            limits=Limits(),
+            on_gone=lambda connection: self.gone.append((home.name, connection)),
         )
         self.network.listen(home.host, home.link_port, factory)
 
@@ -131,6 +138,31 @@ class ForwardingTests(RouterTestCase):
         self.assertEqual(call.head, make_call(b"PROPFIND", b"/instmsg/aliases/Petra", b"Depth: 0").head)
         self.assertEqual((call.peer, call.connection, call.via), ("192.0.2.7", "r1/x/1", "router-1"))
         self.assertEqual(self.routes(), {"proxy": 1})
+
+    def test_gone(self) -> None:
+        """The homes to which a connection proved itself are told when it is closed, once, and no others."""
+        for line in (b"X: y", b"Authorization: Digest x", b"Authorization: NTLM x"):
+            self.ask(b"PROPFIND", b"/instmsg/aliases/petra", line)
+            self.network.pump()
+            self.router.gone("r1/x/1")
+            self.network.pump()
+        self.assertEqual(self.gone, [("hs2", "r1/x/1")])
+        for line in (b"Authorization: negotiate x", b"Authorization: ntlm x"):
+            self.ask(b"PROPFIND", b"/instmsg/aliases/petra", line)
+        self.network.pump()
+        for _ in range(2):
+            self.router.gone("r1/x/1")
+            self.network.pump()
+        self.assertEqual(self.gone, [("hs2", "r1/x/1")] * 2)
+
+    def test_gone_from_a_home_that_left(self) -> None:
+        """A home that the farm has no more is not told."""
+        self.ask(b"PROPFIND", b"/instmsg/aliases/petra", b"Authorization: NTLM x")
+        self.network.pump()
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1]))
+        self.router.gone("r1/x/1")
+        self.network.pump()
+        self.assertEqual(self.gone, [])
 
     def test_any_name_of_the_node(self) -> None:
         """The node is found by its physical path, its absolute URL and the name of a server as well."""

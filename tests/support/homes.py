@@ -162,8 +162,12 @@ class LocalHome:
         saved: Saved | None = None,
         now: float = 1_000_000.0,
         users: Sequence[str] = (),
+        gate: Gate | None = None,
         **policies: str,
     ) -> None:
+        """
+        @param gate: says who calls; left out, one that takes Digest and holds nobody back.
+        """
         self.clock = Clock()
         self.clock.advance(now)
         policies = {"authentication": "off", "federation": "open", **policies}
@@ -188,7 +192,7 @@ class LocalHome:
         self.home = Home(
             "h1",
             directory=self.directory,
-            gate=Gate(Nonces(b"k" * 32)),
+            gate=gate or Gate(Nonces(b"k" * 32)),
             journal=self.journal,  # type: ignore[arg-type]
             outgoing=self.outgoing,
             elsewhere=self._elsewhere,

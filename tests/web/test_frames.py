@@ -26,6 +26,7 @@ from rvpfarm.web.frames import (
     Cancel,
     Challenge,
     FrameReader,
+    Gone,
     Hello,
     Kind,
     Meeting,
@@ -41,6 +42,7 @@ from rvpfarm.web.frames import (
     render_call,
     render_cancel,
     render_challenge,
+    render_gone,
     render_hello,
     render_ping,
     render_pong,
@@ -99,12 +101,13 @@ class FrameReaderTests(SynchronousTestCase):
     @given(
         st.lists(st.tuples(ids, calls), max_size=4),
         st.lists(ids, max_size=5),
+        st.lists(names, max_size=3),
         st.lists(st.integers(1, 2000), max_size=5),
     )
     def test_caller_round_trip(
-        self, made: list[tuple[int, Call]], others: list[int], sizes: list[int]
+        self, made: list[tuple[int, Call]], others: list[int], gone: list[str], sizes: list[int]
     ) -> None:
-        """Calls, acknowledgements, cancellations and pings arrive as they were sent, in order."""
+        """Calls, acknowledgements, cancellations, closed connections and pings arrive as sent, in order."""
         data = b"".join(render_call(id, call) for id, call in made)
         data += render_answered(others) + b"".join(render_cancel(id) + render_ping(id) for id in others)
         wanted: list[object] = [
@@ -114,6 +117,8 @@ class FrameReaderTests(SynchronousTestCase):
             wanted.append(Answered(tuple(others)))
         for id in others:
             wanted += [Cancel(id), Ping(id)]
+        data += b"".join(map(render_gone, gone))
+        wanted += map(Gone, gone)
         self.assertEqual(self.read(from_caller(SMALL), data, sizes), wanted)
 
     @settings(max_examples=100, deadline=None)
@@ -197,6 +202,15 @@ class FrameReaderTests(SynchronousTestCase):
         self.assertEqual(len(self.read(from_caller(SMALL), render_call(1, call), [1])), 1)
         call.head += b"h" * CALL_SLACK
         self.assertRaises(BadFrame, self.read, from_caller(SMALL), render_call(1, call))
+
+    def test_name_of_a_closed_connection(self) -> None:
+        """It is a name, all of it, and no more."""
+        frame = render_gone("r1/x/7")
+        for wrong in (frame[:-1] + b"\xff", frame[:5] + b"\7" + frame[6:], frame[:5] + b"\5" + frame[6:]):
+            self.assertRaises(BadFrame, self.read, from_caller(SMALL), wrong)
+        self.assertRaises(BadFrame, self.read, from_caller(SMALL), b"\0\0\0\2\x16\0")
+        self.assertRaises(BadFrame, self.read, from_caller(SMALL), b"\0\0\0\1\x16")
+        self.assertRaises(ValueError, render_gone, "")
 
     def test_reply_too_large(self) -> None:
         """A reply that the caller would refuse is not rendered."""

@@ -165,6 +165,22 @@ class CallTests(LinkTestCase):
         )
         self.assertEqual(self.client.in_flight, 0)
 
+    def test_gone(self) -> None:
+        """A linked home is told of a closed connection; another is not, and nobody connects for that."""
+        gone: list[str] = []
+        self.make_home(on_gone=gone.append)
+        self.client.gone("r1/x/6")
+        self.network.pump()
+        self.call()
+        self.network.pump()
+        self.client.gone("r1/x/7")
+        self.network.pump()
+        self.assertEqual(gone, ["r1/x/7"])
+        self.make_home()
+        self.network.cut()
+        self.client.gone("r1/x/8")
+        self.assertEqual(gone, ["r1/x/7"])
+
     def test_vouched(self) -> None:
         """A member's own call arrives as one that it vouches for."""
         call = make_call()

@@ -79,6 +79,23 @@ class CallProtocolTests(SynchronousTestCase):
             protocol.dataReceived(ask())
         self.assertEqual([call.peer for call in seen], ["192.0.2.9", "2001:db8::1"])
 
+    def test_gone(self) -> None:
+        """Somebody is told when a connection is closed, by the name that its calls bore."""
+        seen: list[Call] = []
+        gone: list[str] = []
+
+        def answer(call: Call) -> Reply:
+            seen.append(call)
+            return Reply(200)
+
+        factory = CallFactory(answer, clock=Clock(), limits=Limits(), on_gone=gone.append)
+        protocol = factory.buildProtocol(None)
+        protocol.makeConnection(Wire())
+        protocol.dataReceived(ask())
+        self.assertEqual(gone, [])
+        hang_up(protocol)
+        self.assertEqual(gone, [seen[0].connection])
+
     def test_two_calls_in_one_segment(self) -> None:
         """Both are answered, the first first, whichever reply comes first."""
         answers = Answers()
