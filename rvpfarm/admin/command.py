@@ -8,6 +8,7 @@ import click
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.farm_verbs import audit, domain, home, network, policy, router
+from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.user_verbs import user
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 
@@ -64,7 +65,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, policy, network, audit):
+for noun in (domain, home, router, user, node, policy, network, audit):
     rvpfarm.add_command(noun)
 
 

@@ -139,7 +139,7 @@ def disable_user(store: Store, address: str, *, actor: str | None = None) -> Acc
     @raise Refused: there is no such user, or it is disabled already.
     """
     with store.change(actor or default_actor(), "user disable", address) as writing:
-        account = _existing(writing, address)
+        account = existing_user(writing, address)
         if not account.enabled:
             raise Refused(f'{account.address} is disabled already; "rvpfarm user enable" brings it back')
         account = replace(account, enabled=False)
@@ -154,7 +154,7 @@ def set_password(store: Store, address: str, password: str, *, actor: str | None
     @raise Refused: there is no such user, or the password is too weak.
     """
     with store.change(actor or default_actor(), "user passwd", address) as writing:
-        account = _existing(writing, address)
+        account = existing_user(writing, address)
         writing.subject = account.address
         put_password(writing, writing.farm(), account, password)
     return replace(account, verifiers=())
@@ -175,7 +175,7 @@ def change_user_policy(
         suppress(Rehearsed),
         store.change(actor or default_actor(), "user policy", address) as writing,
     ):
-        account = _existing(writing, address)
+        account = existing_user(writing, address)
         writing.subject = account.address
         dropped = set_own_policy(writing, account, name, value)
         if dry_run:
@@ -198,7 +198,7 @@ def show_user(store: Store, address: str) -> UserView:
     @raise Refused: there is no such user.
     """
     with store.read() as reading:
-        account = _existing(reading, address)
+        account = existing_user(reading, address)
         farm = reading.farm()
         password = describe(farm, account, reading.kept(account.id))
         return UserView(replace(account, verifiers=()), farm.homes[account.home], password)
@@ -284,7 +284,7 @@ def _plan(
         account = replace(old, enabled=True, home=chosen.id, verifiers=())
     else:
         naming = derive(address, farm.domains, domain)
-        chosen = _choose_home(reading, farm, home)
+        chosen = choose_home(reading, farm, home)
         account = _new_account(reading, naming, chosen)
     if display_name is not None:
         account = replace(account, display_name=check_text(display_name, "display name"))
@@ -293,7 +293,7 @@ def _plan(
     return Plan(account, chosen, old is not None)
 
 
-def _existing(reading: Reading, address: str) -> Account:
+def existing_user(reading: Reading, address: str) -> Account:
     """The account meant by C{address}.
 
     @raise Refused: there is none.
@@ -304,7 +304,7 @@ def _existing(reading: Reading, address: str) -> Account:
     return account
 
 
-def _choose_home(reading: Reading, farm: Farm, name: str | None) -> Home:
+def choose_home(reading: Reading, farm: Farm, name: str | None) -> Home:
     """The home called C{name}, or the one with the fewest accounts."""
     if name is not None:
         return home_named(farm, name)

@@ -109,6 +109,7 @@ class Account:
     @ivar home: the id of the home that owns the node.
     @ivar enabled: may log in and be reached.
     @ivar address: the IM address, mail form.
+    @ivar owner: key of the principal who owns a group or a device; empty for a user, who owns itself.
     @ivar verifiers: how the user's credentials are checked.
     """
 
@@ -123,7 +124,13 @@ class Account:
     display_name: str
     email: str
     address: str
+    owner: str = ""
     verifiers: tuple[Verifier, ...] = ()
+
+    @property
+    def owner_key(self) -> str:
+        """Key of the principal that the node belongs to."""
+        return self.owner or self.key
 
     @property
     def url(self) -> str:

@@ -137,6 +137,7 @@ def account_from(row: Row[*tuple[Any, ...]], verifiers: tuple[Verifier, ...] = (
         display_name=row.display_name,
         email=row.email,
         address=row.address,
+        owner=row.owner,
         verifiers=verifiers,
     )
 

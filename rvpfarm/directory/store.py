@@ -7,6 +7,7 @@ the reactor.  Several processes may use one database at once.
 from __future__ import annotations
 
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ from rvpfarm.directory.writing import Writing
 
 # how long a connection waits for the database server
 _CONNECT_SECONDS = 5
+
+# how long another process may take to turn a new file to write-ahead logging
+_WAL_SECONDS = 10.0
 
 # what SQLAlchemy raises when the database itself fails us, not our statement
 _OUTSIDE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
@@ -257,9 +261,27 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
     # transactions are begun by _begin_sqlite alone
     connection.isolation_level = None
     cursor = connection.cursor()
-    for setting in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+    _use_wal(cursor)
+    for setting in ("synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {setting}")
     cursor.close()
+
+
+def _use_wal(cursor: Any) -> None:
+    """Turn the file to write-ahead logging; when several processes do it at once SQLite fails, and does not wait.
+
+    @raise sqlite3.OperationalError: the file stayed locked for L{_WAL_SECONDS}.
+    """
+    end = time.monotonic() + _WAL_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.OperationalError as problem:
+            if "locked" not in str(problem) or time.monotonic() > end:
+                raise
+            time.sleep(0.02)
+        else:
+            return
 
 
 def _begin_sqlite(connection: Connection) -> None:

@@ -97,7 +97,8 @@ routers = Table(
 )
 
 #: Users, groups and devices.  C{key} and C{address_key} are lower case, the others as they are emitted;
-#: C{password_set} is when the password was last set, if that is known.
+#: C{password_set} is when the password was last set, if that is known; C{owner} is the key of the user who
+#: owns a group or a device.
 accounts = Table(
     "accounts",
     metadata,
@@ -116,6 +117,7 @@ accounts = Table(
     Column("created", Double, nullable=False),
     Column("changed", Double, nullable=False),
     Column("password_set", Double),
+    Column("owner", String, nullable=False, server_default=""),
 )
 
 #: Settings of single accounts, which go before those of their domain.

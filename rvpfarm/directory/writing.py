@@ -165,6 +165,12 @@ class Writing(Reading):
         self._after["account"] = values
         self._keys[account.key] = None
 
+    def remove_account(self, account: Account) -> None:
+        """An account that is no more, with everything kept for it."""
+        self._connection.execute(delete(tables.accounts).where(tables.accounts.c.id == account.id))
+        self._before["account"] = _account_fields(account)
+        self._keys[account.key] = None
+
     def put_verifiers(self, account: Account, verifiers: Iterable[Verifier]) -> None:
         """How C{account} proves itself from now on; what it had before is gone.
 

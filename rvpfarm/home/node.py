@@ -147,14 +147,20 @@ class Node:
         """Replace the list; C{None} brings the default back."""
         self._acl = self._effective_acl = acl
 
+    @property
+    def owner_key(self) -> str:
+        """Key of the principal that the node belongs to: a user's node to the user itself."""
+        return self.key if self.account is None else self.account.owner_key
+
     def acl(self, farm: Farm) -> Acl:
         """The list in force (RVP 5.7)."""
         if self._effective_acl is not None:
             return self._effective_acl
         domain = self.domain
-        url = f"http://{self.key}" if self.account is None else self.account.url
+        owner = self.owner_key
+        url = f"http://{owner}" if self.account is None or self.account.owner else self.account.url
         acl = default_acl(
-            Principal(self.key, url, False),
+            Principal(owner, url, False),
             authentication=farm.policy("authentication", domain) != "off",
             openness=farm.policy("default-acl", domain),
         )
@@ -177,13 +183,13 @@ class Node:
 
     def refuse(self, right: str, visit: Visit) -> None:
         """Say no to a visit that lacks C{right}; see L{demand}."""
-        if might_permit_with_credentials(self.acl(visit.farm), right, visit.identity, self.key):
+        if might_permit_with_credentials(self.acl(visit.farm), right, visit.identity, self.owner_key):
             raise Unproven()
         raise Forbidden(f'the access list of this node does not grant you "{right}"')
 
     def allows(self, right: str, identity: Identity, farm: Farm) -> bool:
         """May C{identity} use C{right} here."""
-        return permits(self.acl(farm), right, identity, self.key)
+        return permits(self.acl(farm), right, identity, self.owner_key)
 
     def live_call_backs(self) -> Iterator[str]:
         """The distinct call-back URLs of the places that are logged in (protocol notes 6.2)."""

@@ -23,7 +23,7 @@ def access(node: Node, visit: Visit) -> Outcome:
     check_content_type(visit.call.headers)
     acl = parse_acl(visit.call.body, visit.names)
     if b"content-type" not in visit.call.headers:
-        acl = _amended(node.acl(visit.farm), acl, node.key)
+        acl = _amended(node.acl(visit.farm), acl, node.owner_key)
     before = node.own_acl
     node.set_acl(acl)
 

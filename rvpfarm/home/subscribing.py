@@ -159,7 +159,7 @@ def _check_call_back(node: Node, visit: Visit, books: Books, kind: Kind, call_ba
     if rule == "farm":
         books.blocked(rule)
         raise Forbidden("a call-back cannot be a server of this farm")
-    owner = visit.identity.principal is not None and visit.identity.principal.key == node.key
+    owner = visit.identity.principal is not None and visit.identity.principal.key == node.owner_key
     own_listener = kind is Kind.LOGIN and owner and call_back.host == visit.call.peer
     if not own_listener:
         node.demand("subscribe-others", visit)
@@ -254,7 +254,7 @@ def unsubscribe(node: Node, visit: Visit, books: Books) -> Outcome:
         raise BadRequest("UNSUBSCRIBE needs a Subscription-Id")
     subscription = _find(node, visit, number)
     caller = visit.identity.principal
-    owner = caller is not None and caller.key == node.key
+    owner = caller is not None and caller.key == node.owner_key
     if not owner and not _is_creator(subscription, visit.identity):
         raise _not_yours(visit, "only its creator and the owner of the node can end a subscription")
     until = subscription.until
