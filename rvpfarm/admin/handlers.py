@@ -51,6 +51,7 @@ from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
 from rvpfarm.protocol.acls import OPENNESS
+from rvpfarm.protocol.calls import SIGN_IN_SCHEMES
 
 __all__ = [
     "Initialised",
@@ -89,7 +90,7 @@ __all__ = [
 #: The values each policy may have; of those in L{MANY} several at once, in order.
 CHOICES: Mapping[str, tuple[str, ...]] = {
     "authentication": ("required", "off"),
-    "schemes": ("negotiate", "ntlm", "digest-md5", "digest-sha-256"),
+    "schemes": SIGN_IN_SCHEMES,
     "digest-verifiers": ("allowed", "forbidden"),
     "nt-hashes": ("allowed", "forbidden"),
     "referral": ("auto", "always", "never"),

@@ -28,7 +28,7 @@ from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Domain, Farm, Verifier
 from rvpfarm.protocol.address import USERS, Names, Principal, Target, parse_principal, parse_target
-from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven
+from rvpfarm.protocol.calls import SIGN_IN_SCHEMES, BadRequest, Busy, Call, Forbidden, Refusal, Unproven
 
 if TYPE_CHECKING:
     from twisted.python.failure import Failure
@@ -331,7 +331,7 @@ class Gate:
             return Identity(claimed, "none" if claimed is None else "assertion")
         if self._logins.farm is not farm:
             self._logins = Logins(farm)
-        words = tuple(farm.policy("schemes", domain).split())
+        words = _offered(call, farm, domain)
         attempt = Attempt(
             call,
             target,
@@ -360,11 +360,11 @@ class Gate:
         if self._throttle is not None:
             self._throttle.proved(key, peer, now)
 
-    def unproven(self, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
+    def unproven(self, call: Call, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
         """The refusal of an anonymous call that might succeed with credentials (protocol notes 8.4)."""
         if farm.policy("authentication", target.domain) == "off":
             return Forbidden("you may not do that here")
-        words = tuple(farm.policy("schemes", target.domain).split())
+        words = _offered(call, farm, target.domain)
         return self._challenge(target.domain, words, now, random8)
 
     def _scheme(self, attempt: Attempt, credentials: bytes | None) -> Scheme | None:
@@ -527,6 +527,14 @@ def make_verifiers(
     if nt:
         made.append(Verifier(NT, alias, "", nt_hash(password).hex()))
     return tuple(made)
+
+
+def _offered(call: Call, farm: Farm, domain: str) -> tuple[str, ...]:
+    """What may be tried: what the domain offers, less what the caller's listener does not."""
+    words = farm.policy("schemes", domain).split()
+    if not call.withheld:
+        return tuple(words)
+    return tuple(word for word in words if not call.withheld >> SIGN_IN_SCHEMES.index(word) & 1)
 
 
 def _claim(call: Call, names: Names) -> Principal | None:

@@ -268,7 +268,7 @@ def _set_up_sqlite(connection: Any, _record: object) -> None:
 
 
 def _use_wal(cursor: Any) -> None:
-    """Turn the file to write-ahead logging; when several processes do it at once SQLite fails, and does not wait.
+    """Turn the file to write-ahead logging, where SQLite fails and does not wait when several do it at once.
 
     @raise sqlite3.OperationalError: the file stayed locked for L{_WAL_SECONDS}.
     """

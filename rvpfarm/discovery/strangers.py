@@ -144,14 +144,16 @@ class Strangers(Service, Generic[_Response]):
         *,
         barred: Callable[[str, int], str | None],
         refused: Callable[[str], None],
+        hosts: int = MOST_HOSTS,
     ) -> None:
         """
         @param outgoing: told addresses only, never names.
         @param barred: the rule that forbids to call an address and port, or C{None}.
         @param refused: told the rule whenever one kept a call from being made.
+        @param hosts: that are remembered or looked up at a time.
         """
         self._clock, self._names, self._outgoing = clock, names, outgoing
-        self._barred, self._refused = barred, refused
+        self._barred, self._refused, self._most = barred, refused, hosts
         self._hosts: OrderedDict[str, _Found] = OrderedDict()  # the one asked for longest ago comes first
         self._stopping = False
 
@@ -214,7 +216,7 @@ class Strangers(Service, Generic[_Response]):
 
     def _make_room(self) -> bool:
         """Forget the oldest host that is not just being asked for, if there are too many."""
-        if len(self._hosts) < MOST_HOSTS:
+        if len(self._hosts) < self._most:
             return True
         oldest = next((host for host, found in self._hosts.items() if found.until is not None), None)
         if oldest is not None:

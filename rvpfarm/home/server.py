@@ -190,7 +190,7 @@ class Home(Service):
         if account is None or not account.enabled:
             asked = farm.policy("authentication", target.domain) != "off"
             if asked and identity.proof == "none":  # names cannot be harvested without saying who one is
-                raise self._gate.unproven(target, farm, self._clock.seconds(), self._random(8))
+                raise self._gate.unproven(call, target, farm, self._clock.seconds(), self._random(8))
             raise NotFound("there is no such node")
         if identity.proof != "none":
             self.courier.revive(call.peer)
@@ -205,7 +205,7 @@ class Home(Service):
         except Unproven as refusal:
             if refusal.headers:
                 raise
-            raise self._gate.unproven(target, farm, visit.now, self._random(8)) from None
+            raise self._gate.unproven(call, target, farm, visit.now, self._random(8)) from None
         finally:
             self.keeper.settle(node)
 

@@ -5,7 +5,7 @@ Wire data is C{bytes} here; C{rvpfarm.protocol.headers} and its neighbours make 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -42,6 +42,15 @@ REASONS: Mapping[int, bytes] = MappingProxyType(
 METHODS = (b"SUBSCRIBE", b"UNSUBSCRIBE", b"SUBSCRIPTIONS", b"NOTIFY", b"PROPFIND", b"PROPPATCH", b"ACL")
 
 
+#: The ways to sign in, as the policy C{schemes} names them; their order numbers the bits of L{Call.withheld}.
+SIGN_IN_SCHEMES = ("negotiate", "ntlm", "digest-md5", "digest-sha-256")
+
+
+def withhold(offered: Iterable[str]) -> int:
+    """The bits of L{Call.withheld} for a listener that offers these schemes and no others."""
+    return sum(1 << bit for bit, scheme in enumerate(SIGN_IN_SCHEMES) if scheme not in set(offered))
+
+
 # Call and Reply are made once per request on the hot path: a frozen dataclass costs four times as much.
 @dataclass(slots=True, eq=False)
 class Call:
@@ -59,6 +68,8 @@ class Call:
     @ivar connection: names the caller's connection throughout the farm; NTLM is bound to it.
     @ivar via: the farm member that handed the call on over an authenticated link, or C{None} when
         the call came straight from its caller.
+    @ivar withheld: the schemes that its listener does not offer, bit by bit in the order of
+        L{SIGN_IN_SCHEMES}.
     @ivar vouched: a farm member itself makes this call, and answers for C{RVP-From-Principal}.
     """
 
@@ -72,6 +83,7 @@ class Call:
     connection: str = ""
     via: str | None = None
     vouched: bool = False
+    withheld: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -113,6 +113,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         metrics=metrics,
         name=name,
         on_gone=gone,
+        withheld=options["schemes"],
     )
     taken = LinkFactory(
         home.answer,

@@ -52,6 +52,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         metrics=metrics,
         name=options["name"],
         on_gone=router.gone,
+        withheld=options["schemes"],
     )
     listening = ListeningService(
         reactor,

@@ -21,6 +21,7 @@ from twisted.python.usage import Options, UsageError
 from zope.interface import implementer
 
 from rvpfarm.protocol.address import is_ip
+from rvpfarm.protocol.calls import SIGN_IN_SCHEMES, withhold
 from rvpfarm.tap.reactor import install
 
 #: With this variable set to 1 a daemon stops when its standard input ends.
@@ -142,8 +143,30 @@ class RouterOptions(DaemonOptions):
             None,
             "endpoint to listen on, as fast:tcp:80; default: as the directory says ($RVPFARM_LISTEN)",
         ],
+        [
+            "schemes",
+            None,
+            None,
+            "the only ways to sign in that are offered to callers of this listener, of those that the policy "
+            f"allows: any of {', '.join(SIGN_IN_SCHEMES)}; default: all ($RVPFARM_SCHEMES)",
+        ],
     ]
-    environment = {**DaemonOptions.environment, "listen": "RVPFARM_LISTEN"}
+    environment = {**DaemonOptions.environment, "listen": "RVPFARM_LISTEN", "schemes": "RVPFARM_SCHEMES"}
+
+    def postOptions(self) -> None:
+        """Complete and check; C{self["schemes"]} is then the bits of L{Call.withheld}.
+
+        @raise UsageError: a scheme is unknown.
+        """
+        super().postOptions()
+        if self["schemes"] is None:
+            self["schemes"] = 0
+            return
+        words = self["schemes"].replace(",", " ").split()
+        for word in words:
+            if word not in SIGN_IN_SCHEMES:
+                raise UsageError(f"--schemes: {word!r} is none of {', '.join(SIGN_IN_SCHEMES)}")
+        self["schemes"] = withhold(words)
 
 
 class HomeOptions(RouterOptions):

@@ -112,12 +112,14 @@ class CallFrame:
 
     @ivar id: unique within the origin, also over a reconnection.
     @ivar vouched: see L{Call.vouched}.
+    @ivar withheld: see L{Call.withheld}.
     @ivar peer: see L{Call.peer}.
     @ivar connection: see L{Call.connection}.
     """
 
     id: int
     vouched: bool
+    withheld: int
     peer: str
     connection: str
     head: bytes
@@ -262,7 +264,8 @@ def render_call(id: int, call: Call) -> bytes:
     """The frame that carries C{call}: its head as received, its body, and who made it."""
     peer, connection, head, body = call.peer.encode(), call.connection.encode(), call.head, call.body
     size = 16 + len(peer) + len(connection) + len(head) + len(body)
-    start = _CALL.pack(size, _CALL_KIND, id, 1 if call.vouched else 0, len(peer), len(connection), len(head))
+    flags = call.withheld << 1 | _VOUCHED if call.vouched else call.withheld << 1
+    start = _CALL.pack(size, _CALL_KIND, id, flags, len(peer), len(connection), len(head))
     return b"".join((start, peer, connection, head, body))
 
 
@@ -356,6 +359,7 @@ def _parse_call(data: bytes, at: int, stop: int) -> CallFrame:
     return CallFrame(
         id,
         flags & _VOUCHED == _VOUCHED,
+        flags >> 1,
         data[at + 15 : peer].decode(),
         data[peer:connection].decode(),
         data[connection:head],

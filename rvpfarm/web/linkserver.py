@@ -226,7 +226,7 @@ class LinkFactory(Factory):
         try:
             call = parse_head(frame.head, self._limits)
             call.body, call.peer, call.connection = frame.body, frame.peer, frame.connection
-            call.via, call.vouched = ledger.caller, frame.vouched
+            call.via, call.vouched, call.withheld = ledger.caller, frame.vouched, frame.withheld
             if call.headers.get(b"rvp-notifications-version") == b"1.0":
                 version = b"1.0"
             result = self._answer(call)

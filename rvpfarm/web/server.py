@@ -91,13 +91,16 @@ class CallFactory(Factory):
         metrics: Metrics | None = None,
         name: str = "",
         on_gone: Callable[[str], None] | None = None,
+        withheld: int = 0,
     ) -> None:
         """
         @param answer: told each call; cancelling what it returned means that the caller hung up.
         @param admission: shared by all listeners of a process.
         @param name: of this farm member; names of connections begin with it.
         @param on_gone: told the name of each connection that is closed.
+        @param withheld: the schemes that are not offered here; see L{Call.withheld}.
         """
+        self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
         self.on_gone = on_gone
         self.seconds = clock.seconds
@@ -297,6 +300,7 @@ class CallProtocol(Protocol):
         factory = self.factory
         call.peer = self._peer
         call.connection = self._name
+        call.withheld = factory.withheld
         turn = _Turn(call, factory.seconds())
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True

@@ -23,7 +23,7 @@ from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.directory.model import Account, Domain, Farm
 from rvpfarm.directory.names import names_of
 from rvpfarm.protocol.address import Principal, parse_target
-from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven
+from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven, withhold
 from tests.support.directory import FakeDirectory, make_account, make_farm
 
 FABRIK = Domain("im.fabrik.example", ("fabrik.example",), ("imsrv",), "FABRIK")
@@ -104,6 +104,7 @@ class GateTestCase(SynchronousTestCase):
         host: str = "im.fabrik.example",
         method: bytes = b"PROPFIND",
         vouched: bool = False,
+        withheld: int = 0,
     ) -> Identity | Deferred[Identity]:
         """Who makes a call that says it is from C{source}?"""
         headers = {b"host": host.encode()}
@@ -112,7 +113,7 @@ class GateTestCase(SynchronousTestCase):
         if credentials is not None:
             headers[b"authorization"] = credentials
         names = names_of(self.farm)
-        call = Call(method, target.encode(), headers, vouched=vouched)
+        call = Call(method, target.encode(), headers, vouched=vouched, withheld=withheld)
         node = parse_target(call.target, host.encode(), names)
         self.issued += 1
         random8 = self.issued.to_bytes(8, "big")
@@ -225,7 +226,7 @@ class ChallengeTests(GateTestCase):
         self.assertIn(b'realm="im.fabrik.example"', self.challenges(refusal)[0])
         names = names_of(self.farm)
         node = parse_target(b"/instmsg/aliases/anton", b"im.weberei.example", names)
-        refusal = self.gate.unproven(node, self.farm, self.now, b"12345678")
+        refusal = self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, b"12345678")
         self.assertIsInstance(refusal, Unproven)
         self.assertIn(b'realm="im.weberei.example"', self.challenges(refusal)[0])
 
@@ -233,7 +234,21 @@ class ChallengeTests(GateTestCase):
         """Where nobody can authenticate, an anonymous caller is told no, not who are you."""
         self.set_farm(authentication="off")
         node = parse_target(b"/instmsg/aliases/petra", b"im.fabrik.example", names_of(self.farm))
-        self.assertIsInstance(self.gate.unproven(node, self.farm, self.now, b"12345678"), Forbidden)
+        self.assertIsInstance(
+            self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, b"12345678"), Forbidden
+        )
+
+    def test_a_listener_withholds_schemes(self) -> None:
+        """What a listener does not offer is neither offered to its callers nor taken from them."""
+        withheld = withhold(["digest-sha-256"])
+        refusal = self.assertRaises(Unproven, self.identify, withheld=withheld)
+        (line,) = self.challenges(refusal)
+        self.assertIn(b"SHA-256", line)
+        proof = answer_to(self.challenges(self.assertRaises(Unproven, self.identify))[0], "petra")
+        self.assertRaises(Unproven, self.identify, PETRA, proof, withheld=withheld)
+        identity = self.identify(PETRA, proof)
+        assert isinstance(identity, Identity)
+        self.assertEqual(identity.proof, "digest")
 
     def test_new_nonce_every_time(self) -> None:
         """No two challenges have the same nonce."""

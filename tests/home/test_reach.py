@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Farm, Home, Network, Router
-from rvpfarm.home.reach import blocked_by
+from rvpfarm.home.reach import barred, blocked_by
 from rvpfarm.protocol.address import Names, parse_call_back
 
 FARM = Farm(
@@ -69,3 +71,40 @@ class ReachTests(SynchronousTestCase):
     def test_names(self) -> None:
         """A host name could point anywhere by the time it is called."""
         self.assertEqual(rule("http://intranet.fabrik.example:8000/", "203.0.113.9"), "name")
+
+
+class BarredTests(SynchronousTestCase):
+    """Where the name of another organisation's server may not lead."""
+
+    def test_the_internet(self) -> None:
+        """Public addresses are called."""
+        for address in ("93.184.216.34", "2600::1"):
+            self.assertIsNone(barred(address, 80, FARM), address)
+
+    def test_special(self) -> None:
+        """Loopback, link-local and the like are not, however they are written."""
+        for address in (
+            "127.0.0.1",
+            "::1",
+            "::ffff:127.0.0.1",
+            "169.254.169.254",
+            "fe80::1",
+            "0.0.0.0",
+            "::",
+        ):
+            self.assertEqual(barred(address, 80, FARM), "special", address)
+
+    def test_private(self) -> None:
+        """Nor is what is behind somebody's firewall, perhaps ours."""
+        for address in ("10.1.2.3", "192.168.0.1", "fd00::1", "::ffff:10.1.2.3"):
+            self.assertEqual(barred(address, 80, FARM), "network", address)
+
+    def test_listed(self) -> None:
+        """An administrator may list what is to be called all the same, the farm itself excepted."""
+        listed = replace(
+            FARM, networks=(Network("call-back", "127.0.0.0", "127.255.255.255"), *FARM.networks)
+        )
+        self.assertIsNone(barred("127.0.0.1", 80, listed))
+        self.assertIsNone(barred("192.0.2.77", 80, listed))
+        for address, port in (("192.0.2.10", 80), ("192.0.2.10", 8081), ("192.0.2.20", 80)):
+            self.assertEqual(barred(address, port, listed), "farm", address)

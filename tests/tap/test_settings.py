@@ -106,6 +106,17 @@ class OptionsTests(SynchronousTestCase):
         error = self.assertRaises(UsageError, HomeOptions().parseOptions, ["-d", "sqlite:///x", "-n", "h"])
         self.assertIn("--state-dir", str(error))
 
+    def test_dns(self) -> None:
+        """A DNS server is given by its address, for it cannot well be looked up."""
+        given = ["-d", "sqlite:///x", "-n", "h", "-s", "state", "--dns"]
+        for text in ("192.0.2.53:53", "[2001:db8::53]:5353"):
+            options = HomeOptions()
+            options.parseOptions([*given, text])
+            self.assertEqual(str(options["dns"]), text)
+        for text in ("192.0.2.53", "ns.fabrik.example:53"):
+            error = self.assertRaises(UsageError, HomeOptions().parseOptions, [*given, text])
+            self.assertIn("--dns", str(error))
+
     def test_router_has_no_state(self) -> None:
         """A router has no state, and takes no option for it."""
         self.assertRaises(UsageError, RouterOptions().parseOptions, ["--state-dir", "x"])

@@ -1,0 +1,61 @@
+"""Tests of L{rvpfarm.tap.daemon}."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from rvpfarm.tap.daemon import Daemon, OnStart, OnStop
+
+
+class DaemonTests(SynchronousTestCase):
+    """Services start front to back and stop back to front."""
+
+    def setUp(self) -> None:
+        """A daemon of three services, the middle of which takes its time."""
+        self.seen: list[str] = []
+        self.daemon = Daemon()
+        self.middle: Deferred[None] = Deferred()
+
+        for name, answer in (("first", succeed(None)), ("middle", self.middle), ("last", succeed(None))):
+            OnStart(partial(self.seen.append, f"+{name}")).setServiceParent(self.daemon)
+            OnStop(partial(self._stop, name, answer)).setServiceParent(self.daemon)
+
+    def _stop(self, name: str, answer: Deferred[None]) -> Deferred[None]:
+        self.seen.append(f"-{name}")
+        return answer
+
+    def test_order(self) -> None:
+        """Each is stopped when those after it have stopped."""
+        self.daemon.startService()
+        stopped = self.daemon.stopService()
+        self.assertEqual(self.seen, ["+first", "+middle", "+last", "-last", "-middle"])
+        self.assertNoResult(stopped)
+        self.middle.callback(None)
+        self.assertEqual(self.seen[-1], "-first")
+        self.successResultOf(stopped)
+
+    def test_one_fails_to_stop(self) -> None:
+        """A service that fails to stop is logged and keeps none of the others running.
+
+        Otherwise their threads would keep the process alive for ever.
+        """
+        self.daemon.startService()
+        for problem in (ZeroDivisionError, RuntimeError):
+            OnStop(partial(fail, problem())).setServiceParent(self.daemon)
+        self.middle.callback(None)
+        self.successResultOf(self.daemon.stopService())
+        self.assertEqual(self.seen[3:], ["-last", "-middle", "-first"])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError, RuntimeError)), 2)
+
+    def test_not_running(self) -> None:
+        """A stopped daemon says so, and so do its services."""
+        service = Service()
+        service.setServiceParent(self.daemon)
+        self.daemon.startService()
+        self.middle.callback(None)
+        self.successResultOf(self.daemon.stopService())
+        self.assertFalse(self.daemon.running or service.running)
