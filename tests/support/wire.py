@@ -184,13 +184,13 @@ class Listener:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
-    def wait(self, count: int = 1) -> list[Message]:
+    def wait(self, count: int = 1, seconds: float = PATIENCE_SECONDS) -> list[Message]:
         """The first C{count} requests, once there are as many.
 
         @raise AssertionError: there are not.
         """
         with self._arrived:
-            if not self._arrived.wait_for(lambda: len(self.heard) >= count, PATIENCE_SECONDS):
+            if not self._arrived.wait_for(lambda: len(self.heard) >= count, seconds):
                 raise AssertionError(f"heard {len(self.heard)} of {count}: {self.heard}")
             return self.heard[:count]
 

@@ -148,7 +148,7 @@ class PatchVectors(VectorTestCase):
     def test_vector_33(self) -> None:
         """Silence makes offline, no sooner than the lease says and within 5 s after.
 
-        This one is on a clock; L{SlowVectors} waits for it.
+        This one is on a clock; L{tests.vectors.test_slow} waits for it.
         """
         at = LocalHome()
         self.addCleanup(at.stop)
