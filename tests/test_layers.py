@@ -39,6 +39,7 @@ CORES = frozenset(
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",
         "rvpfarm.auth.digest",
+        "rvpfarm.auth.logins",
         "rvpfarm.auth.throttle",
         "rvpfarm.auth.handshakes",
         "rvpfarm.auth.negotiate",

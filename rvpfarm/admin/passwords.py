@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from rvpfarm.admin.checks import Refused, check_password, enumerate_names
-from rvpfarm.auth.challenge import NT, make_verifiers
 from rvpfarm.auth.digest import SCHEMES
+from rvpfarm.auth.logins import NT, make_verifiers
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.reading import Kept
 from rvpfarm.directory.writing import Writing

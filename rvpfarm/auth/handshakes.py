@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from twisted.internet.defer import Deferred
 
-from rvpfarm.auth.challenge import NT, Attempt, Proved, Unfit
+from rvpfarm.auth.challenge import Attempt, Proved, Unfit
 from rvpfarm.auth.connections import Connection, Connections, Step
+from rvpfarm.auth.logins import NT
 from rvpfarm.auth.negotiate import (
     KERBEROS,
     KERBEROS_OF_WINDOWS,

@@ -251,6 +251,8 @@ def _value(name: QName, holder: Element) -> str | None:
         return holder.trimmed if holder.trimmed in ("0", "1") else None
     if name in TEXTS:
         return escape(holder.trimmed)
+    if holder.every("leased-value", RVP):  # inside a lease: told as it is, it would be taken for one
+        return None
     return render_inner(holder).strip(SPACE)
 
 

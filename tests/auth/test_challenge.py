@@ -13,12 +13,10 @@ from rvpfarm.auth.challenge import (
     Attempt,
     Gate,
     Identity,
-    Logins,
     Unfit,
-    login_names,
-    make_verifiers,
 )
 from rvpfarm.auth.digest import Algorithm, DigestAnswer, Nonces, ha1, parse_authorization, response
+from rvpfarm.auth.logins import Logins, login_names, make_verifiers
 from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.directory.model import Account, Domain, Farm
 from rvpfarm.directory.names import names_of

@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.auth.challenge import CAUSES, Digest, Gate, Identity, make_verifiers
+from rvpfarm.auth.challenge import CAUSES, Digest, Gate, Identity
 from rvpfarm.auth.connections import HANDSHAKE_SECONDS, Connections
 from rvpfarm.auth.digest import Nonces
 from rvpfarm.auth.handshakes import FAILURES_LIMIT, Negotiate, Ntlm
+from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.auth.negotiate import (
     KERBEROS,
     KERBEROS_OF_WINDOWS,

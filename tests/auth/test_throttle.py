@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.auth.challenge import Gate, Identity, Miss, make_verifiers
+from rvpfarm.auth.challenge import Gate, Identity, Miss
 from rvpfarm.auth.digest import Nonces
+from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.auth.throttle import (
     FAMILIAR_SECONDS,
     FORGIVEN,

@@ -7,8 +7,9 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.auth.acl import might_permit_with_credentials, permits
-from rvpfarm.auth.challenge import Gate, Identity, make_verifiers
+from rvpfarm.auth.challenge import Gate, Identity
 from rvpfarm.auth.digest import Nonces
+from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.directory.model import Account
 from rvpfarm.home.records import PutAcl, PutSubscription, Saved, SavedAcl
 from rvpfarm.protocol.acls import OPENNESS, default_acl, parse_acl, render_acl

@@ -8,8 +8,9 @@ from prometheus_client import CollectorRegistry
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.auth.challenge import Gate, Miss, make_verifiers
+from rvpfarm.auth.challenge import Gate, Miss
 from rvpfarm.auth.digest import Nonces
+from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Account
 from rvpfarm.home.records import Saved, SavedSubscription
