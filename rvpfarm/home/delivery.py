@@ -32,6 +32,8 @@ SLICE = 100
 BURST, PACE_SECONDS = 4, 1.0
 #: For how many nodes at once that is kept count of.
 MOST_PACED = 10_000
+#: Call-backs whose URL is not taken apart anew for each letter; beyond this many all are forgotten.
+REMEMBERED = 50_000
 #: How long a call-back may take to answer (protocol notes 6.2).
 ANSWER_SECONDS = 10.0
 
@@ -164,6 +166,7 @@ class Herald:
         self._report = report
         self._strangers = outgoing if strangers is None else strangers
         self._spared = spared
+        self._call_backs: dict[str, CallBackDestination] = {}
         self._jobs: deque[_Job] = deque()
         self._scheduled: IDelayedCall | None = None
         self._pace = Buckets(PACE_SECONDS, most=MOST_PACED)
@@ -250,7 +253,12 @@ class Herald:
 
     def call_back(self, url: str) -> CallBackDestination:
         """The destination that a call-back URL names."""
-        return CallBackDestination(url, self._outgoing)
+        found = self._call_backs.get(url)
+        if found is None:
+            if len(self._call_backs) >= REMEMBERED:
+                self._call_backs.clear()
+            found = self._call_backs[url] = CallBackDestination(url, self._outgoing)
+        return found
 
     def _work(self) -> None:
         """Tell one slice of watchers, and come back for the rest."""
