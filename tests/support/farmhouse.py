@@ -20,12 +20,16 @@ from tests.support.processes import BIN, PATIENCE_SECONDS, free_ports, scratch, 
 from tests.support.wire import Listener, NameServer, Wire
 
 DOMAIN = "im.fabrik.example"
+#: A second domain of profile S, where only the schemes of the year 2000 are offered.
+MILL = "im.mill.example"
 #: Whose servers are elsewhere.
 ORCHARD = "im.orchard.example"
+#: Whose name leads to where nobody else may send a home: its own machine.
+TRAP = "im.trap.example"
 PETRA = f"http://{DOMAIN}/instmsg/aliases/petra"
 TOMASZ = f"http://{DOMAIN}/instmsg/aliases/tomasz"
-PASSWORDS = {"petra": "Blue-Kite-41", "tomasz": "Green-Drum-52"}
-NAMES = {"petra": "Petra Novak", "tomasz": "Tomasz Lis"}
+PASSWORDS = {"petra": "Blue-Kite-41", "tomasz": "Green-Drum-52", "marta": "Oak-Lamp-63"}
+NAMES = {"petra": "Petra Novak", "tomasz": "Tomasz Lis", "marta": "Marta Sowa"}
 
 
 class Member:
@@ -84,7 +88,10 @@ class Member:
         wait_for(f"{self.name} being ready", ready)
 
     def stop(self) -> None:
-        """Let its standard input end, and wait for its own end."""
+        """Let its standard input end, and wait for its own end.
+
+        @raise AssertionError: that did not come; it was killed.
+        """
         assert self._process.stdin is not None
         self._process.stdin.close()
         try:
@@ -92,6 +99,7 @@ class Member:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+            raise AssertionError(f"{self.name} did not stop: {self.log[-4000:]}") from None
 
 
 class Farmhouse:
@@ -119,7 +127,7 @@ class Farmhouse:
         self.homes: dict[str, Member] = {}
         self.routers: dict[str, Member] = {}
         self._open_orchard()
-        names = NameServer({ORCHARD: self.orchard.host})
+        names = NameServer({ORCHARD: self.orchard.host, TRAP: "127.0.0.1"})
         self._stack.callback(names.close)
         self._dns = names.where
         store, _ = handlers.prepare(f"sqlite:///{self.state / 'directory.sqlite'}", self.state / "farm.key")
@@ -175,6 +183,9 @@ class Farmhouse:
         handlers.set_policy(store, "federation", "open")
         for name, value in policies.items():
             handlers.set_policy(store, name, value)
+        if policies.get("authentication") != "off":
+            handlers.add_domain(store, MILL, ["mill.example"])
+            handlers.set_policy(store, "schemes", "ntlm digest-md5", MILL)
         handlers.add_network(store, "call-back", "192.0.2.0/24")
         handlers.add_network(store, "call-back", f"{self.orchard.host}/32")
         for number, name in enumerate(homes, 11):

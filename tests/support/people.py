@@ -63,6 +63,10 @@ class Person:
         self._label = self._label if label is None else label
         self._at_call_back = False
 
+    def attend(self) -> None:
+        """Turn to whoever calls, or has called last."""
+        self._at_call_back = True
+
     def listen(self, patience: float) -> Message | None:
         """What the next caller says; C{None} if nobody calls."""
         try:

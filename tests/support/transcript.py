@@ -27,15 +27,13 @@ _PLACE = re.compile(r"\$\{([a-z0-9-]*)(?::([a-z0-9]+))?\}")
 _ESCAPE = re.compile(r"\\(.)")
 _ESCAPED = {"n": "\n", "r": "\r", "\\": "\\"}
 _SCENES = (
-    (
-        re.compile(
-            r"(?P<who>\w+), (?P<what>new connection)(?: (?P<label>\w+))?(?:, by (?P<scheme>NTLM|Digest))?"
-        )
+    re.compile(
+        r"(?P<who>\w+), (?P<what>new connection)(?: (?P<label>\w+))?(?:, by (?P<scheme>NTLM|Digest))?"
     ),
-    (re.compile(r"(?P<who>\w+), (?P<what>connection) (?P<label>\w+)")),
-    (re.compile(r"(?P<who>\w+), (?P<what>call-back)")),
-    (re.compile(r"(?P<who>\w+) (?P<what>hangs up|stops listening|only connects)")),
-    (re.compile(r"(?P<what>the server hangs up) on (?P<who>\w+)")),
+    re.compile(r"(?P<who>\w+), (?P<what>connection) (?P<label>\w+)"),
+    re.compile(r"(?P<who>\w+), (?P<what>same connection|call-back)"),
+    re.compile(r"(?P<who>\w+) (?P<what>hangs up|stops listening|only connects)"),
+    re.compile(r"(?P<what>the server hangs up) on (?P<who>\w+)"),
 )
 
 

@@ -114,7 +114,7 @@ class Miranda:
             principal = _child(entry, "a:principal")
             named = None if principal is None else _child(principal, "a:rvp-principal")
             if named is not None:
-                noticed.append(f"the access list names {_login(_text(named))}")
+                noticed.append(f"the access list names {_text(named)}")
         return noticed
 
 
