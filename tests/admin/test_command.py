@@ -179,7 +179,9 @@ class FarmTests(CommandCase):
         self.assertEqual(self.run_it("audit", "check").stdout, "The audit trail is whole.\n")
         engine = create_engine(self.url)
         with engine.begin() as connection:
-            connection.execute(update(tables.audit).where(tables.audit.c.seq == 2).values(actor="somebody else"))
+            connection.execute(
+                update(tables.audit).where(tables.audit.c.seq == 2).values(actor="somebody else")
+            )
         engine.dispose()
         self.assertIn("row 2 does not follow", self.run_it("audit", "check", status=1).stderr)
 
