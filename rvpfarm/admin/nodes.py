@@ -9,8 +9,8 @@ import re
 import uuid
 
 from rvpfarm.admin.actors import default_actor
-from rvpfarm.admin.checks import Refused, check_text, domain_named, enumerate_names, home_named
-from rvpfarm.admin.users import choose_home, existing_user
+from rvpfarm.admin.checks import Refused, check_text, domain_named, enumerate_names
+from rvpfarm.admin.users import accounts_of, choose_home, existing_user
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.reading import Reading
 from rvpfarm.directory.store import Store
@@ -96,10 +96,7 @@ def list_nodes(store: Store, domain: str | None = None, home: str | None = None)
     @raise Refused: there is no such domain or home.
     """
     with store.read() as reading:
-        farm = reading.farm()
-        home_id = None if home is None else home_named(farm, home).id
-        chosen = None if domain is None else domain_named(farm.domains, domain).name
-        return [account for account in reading.accounts(chosen, home_id) if account.kind in KINDS]
+        return [account for account in accounts_of(reading, domain, home) if account.kind in KINDS]
 
 
 def _check_path(path: str) -> str:

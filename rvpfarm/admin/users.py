@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -212,10 +213,19 @@ def list_users(store: Store, domain: str | None = None, home: str | None = None)
     @raise Refused: there is no such domain or home.
     """
     with store.read() as reading:
-        farm = reading.farm()
-        home_id = None if home is None else home_named(farm, home).id
-        chosen = None if domain is None else domain_named(farm.domains, domain).name
-        return [account for account in reading.accounts(chosen, home_id) if account.kind == "user"]
+        return [account for account in accounts_of(reading, domain, home) if account.kind == "user"]
+
+
+def accounts_of(reading: Reading, domain: str | None, home: str | None) -> Iterator[Account]:
+    """Users, groups and devices by address, without verifiers.
+
+    @param domain: only those of this IM domain.
+    @param home: only those on the home of this name.
+    @raise Refused: there is no such domain or home.
+    """
+    farm = reading.farm()
+    home_id = None if home is None else home_named(farm, home).id
+    return reading.accounts(None if domain is None else domain_named(farm.domains, domain).name, home_id)
 
 
 def list_lacking(store: Store, domain: str | None = None, home: str | None = None) -> list[UserView]:
@@ -229,12 +239,10 @@ def list_lacking(store: Store, domain: str | None = None, home: str | None = Non
     """
     with store.read() as reading:
         farm = reading.farm()
-        home_id = None if home is None else home_named(farm, home).id
-        chosen = None if domain is None else domain_named(farm.domains, domain).name
         kept = reading.kept_by_account()
         views = [
             UserView(account, farm.homes[account.home], describe(farm, account, kept.get(account.id, Kept())))
-            for account in reading.accounts(chosen, home_id)
+            for account in accounts_of(reading, domain, home)
             if account.kind == "user" and account.enabled
         ]
     return [view for view in views if view.password.remedy]
