@@ -84,8 +84,8 @@ class Stage:
             try:
                 self._step(step)
             except Died as death:
-                raise self._wrong(step.line, f"{self._who} dies of it: {death}") from death
-            except (AssertionError, OSError) as problem:
+                raise self._wrong(step.line, f"dies of it: {death}") from death
+            except (AssertionError, OSError, ValueError) as problem:
                 if isinstance(problem, Mismatch):
                     raise
                 raise self._wrong(step.line, str(problem) or type(problem).__name__) from problem
@@ -93,14 +93,22 @@ class Stage:
                 raise BadTranscript(
                     f"{self._transcript.where(step.line)}: nothing is known of {problem}"
                 ) from problem
-        for person in self._people.values():
-            more = person.ear.heard.qsize()
-            if more:
-                _, arrived = person.ear.heard.get()
-                text = "\n".join(_lines(arrived.raw, CALL_BACK))
-                raise Mismatch(
-                    f"{self._transcript.name}: {person.actor.name} was called {more} more times, first:\n{text}"
-                )
+        if self.unheard():
+            raise self._called_more()
+
+    def unheard(self) -> int:
+        """How many calls to anybody's call-back have arrived that no step has dealt with yet."""
+        return sum(person.ear.heard.qsize() for person in self._people.values())
+
+    def _called_more(self) -> Mismatch:
+        """A complaint about calls that are not written down."""
+        person = next(person for person in self._people.values() if person.ear.heard.qsize())
+        more = person.ear.heard.qsize()
+        _, arrived = person.ear.heard.get()
+        text = "\n".join(_lines(arrived.raw, CALL_BACK))
+        return Mismatch(
+            f"{self._transcript.name}: {person.actor.name} was called {more} more times, first:\n{text}"
+        )
 
     def _step(self, step: Step) -> None:
         if isinstance(step, Scene):
@@ -217,7 +225,7 @@ class Stage:
         answer = self._person.wire.read()
         noticed = self._person.client.answered(self._person.asked, answer.raw)
         if noticed != [wanted]:
-            raise self._wrong(message.line, f"{self._who} {', '.join(noticed)}:\n{answer.raw.decode()}")
+            raise self._wrong(message.line, f"{', '.join(noticed)}:\n{answer.raw.decode()}")
         return answer.every("WWW-Authenticate")[0]
 
     def _reply(self, message: Message) -> None:
@@ -239,7 +247,7 @@ class Stage:
         person = self._person
         arrived = person.listen(self._patience)
         if arrived is None:
-            raise self._wrong(message.line, f"nobody calls {self._who}")
+            raise self._wrong(message.line, "nobody calls")
         self._expect(message, arrived.raw)
 
     def _expect(self, message: Message, raw: bytes) -> None:
@@ -271,7 +279,7 @@ class Stage:
         wanted = [fill(text, self.values) for text in step.texts]
         if wanted != self._noticed:
             lines = [line for line in ndiff(wanted, self._noticed) if not line.startswith("?")]
-            raise self._wrong(step.line, f"{self._who} understands something else:\n" + "\n".join(lines))
+            raise self._wrong(step.line, "understands something else:\n" + "\n".join(lines))
 
     # what the clients work out
 
