@@ -30,6 +30,7 @@ from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.notifying import Relay, notify
 from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
+from rvpfarm.home.records import Change
 from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.address import Principal, Target, parse_target
@@ -242,8 +243,7 @@ class Home(Service):
     def _perform(self, node: Node, outcome: Outcome, accepted: float) -> Reply | Deferred[Reply | Relayed]:
         """Journal first, then tell the watchers, then answer."""
         if not outcome.changes or not outcome.durable:
-            if outcome.changes:
-                self._journal.write(outcome.changes, None)
+            self._keep(outcome.changes)
             self._announce(node, outcome.news, accepted)
             return outcome.reply
         answer: Deferred[Reply | Relayed] = Deferred()
@@ -265,6 +265,15 @@ class Home(Service):
                 outcome.undo()
             raise
         return answer
+
+    def _keep(self, changes: Sequence[Change]) -> None:
+        """Have the journal keep what nobody waits for.  If it is full, the end of a lease makes up for it."""
+        if not changes:
+            return
+        try:
+            self._journal.write(changes, None)
+        except Busy:
+            self._log.warn("the journal is full; {count} changes are not kept", count=len(changes))
 
     def _announce(self, node: Node, news: Sequence[News], accepted: float) -> None:
         """Tell watchers; after a restart the directory may have to be asked for the node's name first."""
@@ -336,10 +345,8 @@ class Home(Service):
         self.herald.prune(now)
         try:
             for node, changes, news in self.keeper.sweep(now):
-                self._journal.write(changes, None)
+                self._keep(changes)
                 self._announce(node, news, now)
-        except Busy:
-            self._log.warn("the journal is full; lapsed leases are written when it has room")
         except Exception:  # or the loop would end here, in silence
             self._log.failure("the sweep failed")
 
@@ -353,15 +360,12 @@ class Home(Service):
         if any(host == destination.host and not self.courier.is_dead(url) for url, host in hosts.items()):
             return
         changes, news = self.keeper.end_views(node, destination.host)
-        if changes:
-            self._journal.write(changes, None)
+        self._keep(changes)
         self._announce(node, news, self._clock.seconds())
 
     def _lost(self, subscription: Subscription) -> None:
         """A watcher is gone for good (403, 404): forget its subscription (protocol notes 6.5)."""
-        changes = self.keeper.lose(subscription)
-        if changes:
-            self._journal.write(changes, None)
+        self._keep(self.keeper.lose(subscription))
 
     def _directory_changed(self, key: str | None) -> None:
         """The directory says that an account, or the farm, is not what it was."""
@@ -384,7 +388,7 @@ class Home(Service):
             return
         known = node.account or account
         changes, news = self.keeper.retire(node)
-        self._journal.write(changes, None)
+        self._keep(changes)
         if known is not None:
             self.herald.announce(known, news, self._clock.seconds(), last=True)
 

@@ -169,6 +169,21 @@ class DurabilityTests(HomeTestCase):
         self.at.outgoing.answers[3155] = 200
         self.assertEqual(self.at.ask("NOTIFY", "/p", message(), who=TOMASZ).status, 200)
 
+    def test_a_full_journal_stops_no_lapse(self) -> None:
+        """What is due lapses all together, and presence goes on, while the journal has no room."""
+        for _ in range(3):
+            self.at.login(lifetime="300")
+        self.at.login("/t", TOMASZ, "http://192.0.2.78:4000")
+        self.at.watch("/p", TOMASZ)
+        self.at.outgoing.answers[4000] = 200
+        self.at.journal.full = True
+        self.assertEqual(self.at.login().status, 503)
+        self.assertEqual(self.at.state("busy", timeout="60").status, 207)
+        self.at.clock.pump([1.0] * 303)
+        self.assertEqual(len(self.at.home.keeper.books.logins), 1)
+        told = [sent.wire for sent in self.at.outgoing.take()]
+        self.assertEqual([b"<r:busy/>" in wire for wire in told], [True, False])
+
     def test_restart(self) -> None:
         """After a restart ids work, call-backs are called, the state stands until its lease ends."""
         number = self.at.login().header(b"Subscription-Id").decode()

@@ -19,7 +19,7 @@ from rvpfarm.directory.model import Home as HomeRecord
 from rvpfarm.home.records import Change, Saved
 from rvpfarm.home.server import Home
 from rvpfarm.observe.metrics import Metrics
-from rvpfarm.protocol.calls import Call, Limits, Refusal, Relayed, Reply, Unreachable
+from rvpfarm.protocol.calls import Busy, Call, Limits, Refusal, Relayed, Reply, Unreachable
 from rvpfarm.web.reader import RequestReader, parse_head
 from rvpfarm.web.responses import Response
 from tests.support.directory import FakeDirectory, make_account, make_farm
@@ -36,12 +36,14 @@ class FakeJournal:
     @ivar written: every change, in order.
     @ivar hold: commits wait until L{commit}.
     @ivar broken: what every commit fails with.
+    @ivar full: takes nothing.
     """
 
     def __init__(self, saved: Saved | None = None) -> None:
         self.written: list[Change] = []
         self.hold = False
         self.broken: Exception | None = None
+        self.full = False
         self.depth = 0
         self._saved = saved or Saved()
         self._waiting: list[Callable[[Failure | None], None]] = []
@@ -52,6 +54,8 @@ class FakeJournal:
 
     def write(self, changes: Sequence[Change], then: Callable[[Failure | None], None] | None) -> None:
         """Keep C{changes}."""
+        if self.full:
+            raise Busy("the journal is full")
         self.written += changes
         if then is not None:
             self._waiting.append(then)
