@@ -21,13 +21,25 @@ ARROWS: Mapping[str, frozenset[str]] = {
     "directory": frozenset({"protocol"}),
     "auth": frozenset({"protocol", "directory"}),
     "web": frozenset({"protocol", "directory"}),
+    "link": frozenset({"protocol", "directory", "web"}),
     "discovery": frozenset({"protocol", "directory"}),
-    "router": frozenset({"protocol", "directory", "auth", "web"}),
+    "router": frozenset({"protocol", "directory", "auth", "web", "link"}),
     "home": frozenset({"protocol", "directory", "auth", "web"}),
     "client": frozenset({"protocol", "web", "discovery"}),
     "admin": frozenset({"protocol", "directory", "auth", "discovery"}),
     "tap": frozenset(
-        {"protocol", "observe", "directory", "auth", "web", "discovery", "router", "home", "admin"}
+        {
+            "protocol",
+            "observe",
+            "directory",
+            "auth",
+            "web",
+            "link",
+            "discovery",
+            "router",
+            "home",
+            "admin",
+        }
     ),
 }
 
@@ -71,8 +83,8 @@ CORES = frozenset(
         "rvpfarm.router.routing",
         "rvpfarm.web.chunks",
         "rvpfarm.web.fields",
-        "rvpfarm.web.frames",
-        "rvpfarm.web.ledger",
+        "rvpfarm.link.frames",
+        "rvpfarm.link.ledger",
         "rvpfarm.web.reader",
         "rvpfarm.web.responses",
         "rvpfarm.web.writer",
@@ -113,7 +125,7 @@ DEFERRED = frozenset(
         "rvpfarm.directory.model",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.handshakes",
-        "rvpfarm.web.ledger",
+        "rvpfarm.link.ledger",
     }
 )
 

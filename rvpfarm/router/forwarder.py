@@ -12,12 +12,12 @@ from twisted.python.failure import Failure
 
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Home
 from rvpfarm.directory.names import names_of
+from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
 from rvpfarm.protocol.calls import Busy, Call, Failed, NotFound, Relayed, Reply, Slow, TimedOut, Unreachable
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
 from rvpfarm.router.health import Circuit
 from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
-from rvpfarm.web.link import Links
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics

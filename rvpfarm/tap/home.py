@@ -23,13 +23,13 @@ from rvpfarm.home.journal import Journal
 from rvpfarm.home.reach import barred
 from rvpfarm.home.server import Home
 from rvpfarm.home.signins import SignIns
+from rvpfarm.link.links import LinkFactory, Links
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
 from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, attend, connector, load_key, open_directory, record_of
 from rvpfarm.tap.settings import HomeOptions, default_listen
 from rvpfarm.web.admission import Admission
-from rvpfarm.web.link import LinkFactory, Links
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.outgoing import Outgoing
 from rvpfarm.web.responses import Response

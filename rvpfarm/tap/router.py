@@ -7,11 +7,11 @@ from typing import Any
 
 from twisted.application.service import IService
 
+from rvpfarm.link.links import Links
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
 from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
 from rvpfarm.tap.settings import RouterOptions, default_listen
-from rvpfarm.web.link import Links
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
 

@@ -1,1 +1,1 @@
-"""HTTP/1.1 and the farm link on the hot sockets."""
+"""HTTP/1.1 on the hot sockets."""

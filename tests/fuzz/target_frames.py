@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rvpfarm.protocol.calls import Call, Limits
-from rvpfarm.web.frames import (
+from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
     FROM_HOME,
     HELLO_ONLY,
@@ -41,8 +40,9 @@ from rvpfarm.web.frames import (
     render_proof,
     render_welcome,
 )
+from rvpfarm.protocol.calls import Call, Limits
 from tests.fuzz.cuts import pieces
-from tests.web.test_frames import HELLO, outline
+from tests.link.test_frames import HELLO, outline
 
 SMALL = Limits(head=300, body=500)
 

@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Domain, Home
+from rvpfarm.link.links import LinkFactory, Links
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import (
     BadRequest,
@@ -27,7 +28,6 @@ from rvpfarm.protocol.calls import (
 )
 from rvpfarm.router.forwarder import Router
 from rvpfarm.router.routing import choose_home
-from rvpfarm.web.link import LinkFactory, Links
 from rvpfarm.web.reader import parse_head
 from tests.support.directory import FakeDirectory, make_account, make_farm
 from tests.support.network import Network

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.protocol.calls import Call, Limits
-from rvpfarm.web.frames import (
+from rvpfarm.link.frames import (
     ANSWERED_LIMIT,
     CALL_SLACK,
     CHALLENGE_ONLY,
@@ -49,6 +48,7 @@ from rvpfarm.web.frames import (
     render_proof,
     render_welcome,
 )
+from rvpfarm.protocol.calls import Call, Limits
 
 SMALL = Limits(head=1024, body=4096)
 STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, FROM_HOME, from_caller(SMALL))

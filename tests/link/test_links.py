@@ -15,6 +15,20 @@ from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from rvpfarm.directory.model import Home
+from rvpfarm.link import client as link_client
+from rvpfarm.link import ledger
+from rvpfarm.link.frames import (
+    PROOF_ONLY,
+    Challenge,
+    FrameReader,
+    Hello,
+    Kind,
+    Meeting,
+    render_call,
+    render_hello,
+    render_proof,
+)
+from rvpfarm.link.links import LinkClient, LinkFactory, Links
 from rvpfarm.protocol.calls import (
     Busy,
     Call,
@@ -26,19 +40,6 @@ from rvpfarm.protocol.calls import (
     TooLarge,
     Unreachable,
 )
-from rvpfarm.web import ledger, linkclient
-from rvpfarm.web.frames import (
-    PROOF_ONLY,
-    Challenge,
-    FrameReader,
-    Hello,
-    Kind,
-    Meeting,
-    render_call,
-    render_hello,
-    render_proof,
-)
-from rvpfarm.web.link import LinkClient, LinkFactory, Links
 from tests.support.network import Network
 
 KEY = b"k" * 32
@@ -326,7 +327,7 @@ class CallTests(LinkTestCase):
 
     def test_too_many(self) -> None:
         """Beyond the limit a newcomer is refused at once, and those before it are served."""
-        self.patch(linkclient, "CALLS_LIMIT", 3)
+        self.patch(link_client, "CALLS_LIMIT", 3)
         outcomes = [self.call() for _ in range(3)]
         self.assertRaises(Busy, self.client.call, make_call())
         self.network.pump()
@@ -629,7 +630,7 @@ class ConnectingTests(LinkTestCase):
         pauses = [round(later - earlier) for earlier, later in pairwise(times)]
         self.assertEqual(pauses, sorted(pauses))
         self.assertLess(times[0], 0.5)
-        self.assertEqual(pauses[-1], round(linkclient.LONGEST_PAUSE_SECONDS))
+        self.assertEqual(pauses[-1], round(link_client.LONGEST_PAUSE_SECONDS))
         self.network.listen(*WHERE, self.factory)
         self.network.advance(3)
         self.assertTrue(self.client.connected)
@@ -718,7 +719,7 @@ class SlowPeerTests(LinkTestCase):
 
     def test_bytes_are_bounded(self) -> None:
         """Large calls to a home that does not read are refused before they are many."""
-        self.patch(linkclient, "BYTES_LIMIT", 100_000)
+        self.patch(link_client, "BYTES_LIMIT", 100_000)
         self.call()
         self.network.pump()
         self.network.pipes[0].other.reading = False

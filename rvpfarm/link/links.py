@@ -11,9 +11,9 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from rvpfarm.directory.model import Home
+from rvpfarm.link.client import LinkClient
+from rvpfarm.link.server import Answer, LinkFactory
 from rvpfarm.protocol.calls import Limits
-from rvpfarm.web.linkclient import LinkClient
-from rvpfarm.web.linkserver import Answer, LinkFactory
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics

@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol as Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rvpfarm.web.frames import (
+from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
     FROM_HOME,
     NONCE_SIZE,
@@ -36,7 +36,7 @@ CLOSE_SECONDS = 2.0
 
 
 class Calls(Protocol):
-    """Whose connection it is and who is told of it; L{rvpfarm.web.linkclient.LinkClient} is one.
+    """Whose connection it is and who is told of it; L{rvpfarm.link.client.LinkClient} is one.
 
     @ivar key: the farm key's part for links.
     @ivar name: the own name.

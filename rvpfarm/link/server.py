@@ -13,11 +13,11 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rvpfarm.link.callerconnection import CallerConnection
+from rvpfarm.link.frames import CALL_SLACK, BadFrame, CallFrame, Hello, from_caller, render_answer
+from rvpfarm.link.ledger import Known, Ledger, Work
 from rvpfarm.protocol.calls import Busy, Call, Failed, Limits, Refusal, Relayed, Reply
-from rvpfarm.web.callerconnection import CallerConnection
 from rvpfarm.web.fast import soon_on
-from rvpfarm.web.frames import CALL_SLACK, BadFrame, CallFrame, Hello, from_caller, render_answer
-from rvpfarm.web.ledger import Known, Ledger, Work
 from rvpfarm.web.reader import parse_head
 from rvpfarm.web.writer import render_reply
 

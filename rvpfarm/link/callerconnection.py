@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol as Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rvpfarm.web.frames import (
+from rvpfarm.link.frames import (
     HELLO_ONLY,
     NONCE_SIZE,
     PROOF_ONLY,
@@ -29,7 +29,7 @@ from rvpfarm.web.frames import (
     render_pong,
     render_welcome,
 )
-from rvpfarm.web.ledger import Ledger
+from rvpfarm.link.ledger import Ledger
 
 #: From the connection to the end of the handshake.
 HANDSHAKE_SECONDS = 5.0
@@ -38,7 +38,7 @@ CLOSE_SECONDS = 2.0
 
 
 class Answers(Protocol):
-    """Whose connection it is and who is told of it; L{rvpfarm.web.linkserver.LinkFactory} is one.
+    """Whose connection it is and who is told of it; L{rvpfarm.link.server.LinkFactory} is one.
 
     @ivar key: the farm key's part for links.
     @ivar name: the id of this home.

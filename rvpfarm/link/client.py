@@ -19,9 +19,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable
-from rvpfarm.web.fast import soon_on
-from rvpfarm.web.frames import (
+from rvpfarm.link.frames import (
     ReplyFrame,
     render_answered,
     render_call,
@@ -29,7 +27,9 @@ from rvpfarm.web.frames import (
     render_gone,
     render_ping,
 )
-from rvpfarm.web.homeconnection import HomeConnection
+from rvpfarm.link.homeconnection import HomeConnection
+from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable
+from rvpfarm.web.fast import soon_on
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics

@@ -1,0 +1,1 @@
+"""The farm link: calls between farm members, many in flight on one connection, each executed once."""
