@@ -106,8 +106,8 @@ def home_create(farm: Farm, name: str, host: str | None, port: int, link_port: i
 def home_list(farm: Farm, as_json: bool) -> None:
     """List the home servers, by name.
 
-    With --json: an array of objects with id, name, host, port, link_port and address (empty when it is
-    looked up).
+    With --json: an array of objects with id, name, host, port, link_port, address (empty when it is looked
+    up), state and metrics (ADDRESS:PORT, or empty).
     """
     homes = handlers.farm_of(farm.store).homes.values()
     if as_json:
@@ -148,7 +148,8 @@ def router_create(farm: Farm, name: str, host: str | None, port: int, address: s
 def router_list(farm: Farm, as_json: bool) -> None:
     """List the routers, by name.
 
-    With --json: an array of objects with id, name, host, port and address (empty when it is looked up).
+    With --json: an array of objects with id, name, host, port, address (empty when it is looked up), state
+    and metrics (ADDRESS:PORT, or empty).
     """
     routers = handlers.farm_of(farm.store).routers.values()
     if as_json:

@@ -72,6 +72,8 @@ def home_record(home: Home) -> dict[str, object]:
         "port": home.port,
         "link_port": home.link_port,
         "address": home.address,
+        "state": home.state,
+        "metrics": home.metrics,
     }
 
 
@@ -83,6 +85,8 @@ def router_record(router: Router) -> dict[str, object]:
         "host": router.host,
         "port": router.port,
         "address": router.address,
+        "state": router.state,
+        "metrics": router.metrics,
     }
 
 

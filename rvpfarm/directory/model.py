@@ -44,6 +44,8 @@ class Home:
     @ivar port: where clients reach it.
     @ivar link_port: where farm members reach it.
     @ivar address: its IP address when it is not to be looked up by C{host}; may be empty.
+    @ivar state: C{"active"}, or C{"draining"}: it gets no more of what could go elsewhere.
+    @ivar metrics: C{ADDRESS:PORT} where it shows its metrics, health and status; may be empty.
     """
 
     id: str
@@ -52,6 +54,8 @@ class Home:
     port: int
     link_port: int
     address: str = ""
+    state: str = "active"
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Router:
     host: str
     port: int
     address: str = ""
+    state: str = "active"
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,11 +171,13 @@ class Reading:
             for row in rows(select(tables.domains).order_by(tables.domains.c.name))
         }
         homes = {
-            row.id: Home(row.id, row.name, row.host, row.port, row.link_port, row.address)
+            row.id: Home(
+                row.id, row.name, row.host, row.port, row.link_port, row.address, row.state, row.metrics
+            )
             for row in rows(select(tables.homes).order_by(tables.homes.c.name))
         }
         routers = {
-            row.id: Router(row.id, row.name, row.host, row.port, row.address)
+            row.id: Router(row.id, row.name, row.host, row.port, row.address, row.state, row.metrics)
             for row in rows(select(tables.routers).order_by(tables.routers.c.name))
         }
         ranges = select(tables.networks).order_by(tables.networks.c.kind, tables.networks.c.first)

@@ -70,7 +70,7 @@ mail_domains = Table(
     Column("place", Integer, nullable=False),
 )
 
-#: Home servers; C{state} is C{active} or C{draining}.
+#: Home servers; C{state} is C{active} or C{draining}, C{metrics} where metrics and status are shown.
 homes = Table(
     "homes",
     metadata,
@@ -82,9 +82,10 @@ homes = Table(
     Column("address", String, nullable=False),
     Column("state", String, nullable=False),
     Column("created", Double, nullable=False),
+    Column("metrics", String, nullable=False, server_default=""),
 )
 
-#: Routers.
+#: Routers; C{state} and C{metrics} as of homes.
 routers = Table(
     "routers",
     metadata,
@@ -94,6 +95,8 @@ routers = Table(
     Column("port", Integer, nullable=False),
     Column("address", String, nullable=False),
     Column("created", Double, nullable=False),
+    Column("state", String, nullable=False, server_default="active"),
+    Column("metrics", String, nullable=False, server_default=""),
 )
 
 #: Users, groups and devices.  C{key} and C{address_key} are lower case, the others as they are emitted;

@@ -72,7 +72,7 @@ class Writing(Reading):
     def add_home(self, home: Home) -> None:
         """A new home that takes accounts."""
         values = asdict(home)
-        self._connection.execute(insert(tables.homes).values(**values, state="active", created=self._now))
+        self._connection.execute(insert(tables.homes).values(**values, created=self._now))
         self._after["home"] = values
         self._farm = True
 
