@@ -76,7 +76,8 @@ class CallFactory(Factory):
     """Makes the connections of a listener, or of several.
 
     @ivar connections: those that are open.
-    @ivar draining: no new work is taken; see L{drain}.
+    @ivar draining: every answer is the last of its connection; see L{drain}.
+    @ivar refusing: who connects is turned away.
     """
 
     noisy = False
@@ -92,6 +93,7 @@ class CallFactory(Factory):
         name: str = "",
         on_gone: Callable[[str], None] | None = None,
         withheld: int = 0,
+        grace_seconds: float = 0.0,
     ) -> None:
         """
         @param answer: told each call; cancelling what it returned means that the caller hung up.
@@ -99,6 +101,7 @@ class CallFactory(Factory):
         @param name: of this farm member; names of connections begin with it.
         @param on_gone: told the name of each connection that is closed.
         @param withheld: the schemes that are not offered here; see L{Call.withheld}.
+        @param grace_seconds: how long a drain waits for the next request of idle connections.
         """
         self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
@@ -107,11 +110,13 @@ class CallFactory(Factory):
         self.admission = Admission(limits.in_work) if admission is None else admission
         self.connections: set[CallProtocol] = set()
         self.turned_away: set[CallProtocol] = set()
-        self.draining = False
+        self.draining = self.refusing = False
         self._prefix = f"{name}/{secrets.token_hex(4)}/"
         self._numbers = count(1)
         self._drained: list[Deferred[None]] = []
-        self._patience = Deadline(clock, self._cut_off)
+        self._grace_seconds = grace_seconds
+        self._grace = Deadline(clock, self._end_grace)
+        self._patience = Deadline(clock, self.cut_off)
 
     def buildProtocol(self, addr: IAddress | None) -> CallProtocol:  # type: ignore[override]  # its TypeVar is loose
         """A connection."""
@@ -134,28 +139,43 @@ class CallFactory(Factory):
             self._finish_draining()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> Deferred[None]:
-        """Finish what is in work, close what is idle, turn away what is new.
+        """Answer what is in work, arriving, or arrives in the grace; then close, and turn away newcomers.
+
+        Closing an idle connection races with the request that may be on its way to it, and the loser is a
+        caller who cannot know whether that was heard (RFC 9112 9.6).  So an idle connection is given the
+        grace: its next answer says C{Connection: close}, and only what stays idle is closed without a word.
 
         @param seconds: what is not finished then is cut off.
         @return: fires when no connection is left.
         """
-        self.draining = True
-        for connection in list(self.connections):
-            connection.drain()
+        if not self.draining:
+            self.draining = True
+            now = self.seconds()
+            self._patience.move(now + seconds)
+            if self._grace_seconds > 0:
+                self._grace.move(now + self._grace_seconds)
+            else:
+                self._end_grace()
         if not self.connections:
             self._finish_draining()
             return succeed(None)
-        if not self._drained:
-            self._patience.move(self.seconds() + seconds)
         done: Deferred[None] = Deferred()
         self._drained.append(done)
         return done
 
-    def _cut_off(self) -> None:
+    def cut_off(self) -> None:
+        """Close every connection now, whatever is in work."""
         for connection in list(self.connections):
             connection.abort()
 
+    def _end_grace(self) -> None:
+        self.refusing = True
+        for connection in list(self.connections):
+            connection.drain()
+
     def _finish_draining(self) -> None:
+        self.refusing = True
+        self._grace.stop()
         self._patience.stop()
         for connection in list(self.turned_away):
             connection.abort()
@@ -202,7 +222,7 @@ class CallProtocol(Protocol):
         host: str = getattr(self.transport.getPeer(), "host", "")
         self._peer = host[7:] if host.startswith("::ffff:") and "." in host else host
         self._name = factory.name_connection()
-        if factory.draining:
+        if factory.refusing:
             self._turn_away("drain", "this server is about to stop")
         elif len(factory.connections) >= factory.limits.connections:
             self._turn_away("conn", "too many connections")
@@ -366,7 +386,7 @@ class CallProtocol(Protocol):
             keep = call.minor == 0
             if call.headers.get(b"rvp-notifications-version") == b"1.0":
                 version = b"1.0"
-        close = turn.close or factory.draining
+        close = turn.close or (factory.draining and self._says_goodbye(turn))
         try:
             wire = render_reply(reply, version=version, close=close, keep_alive=keep)
             status = reply.status
@@ -379,6 +399,15 @@ class CallProtocol(Protocol):
         turn.wire = wire
         if factory.metrics is not None:
             factory.metrics.request(method, status, factory.seconds() - turn.started)
+
+    def _says_goodbye(self, turn: _Turn) -> bool:
+        """While draining: does this answer the last that has arrived?  Then the connection ends with it."""
+        if self._waiting or self._unread or self._reader.stage is not Stage.IDLE:
+            return False
+        if turn in self._turns and turn is not self._turns[-1]:
+            return False
+        self._last = True
+        return True
 
     def _flush(self) -> None:
         """Write the answers whose turn has come."""
@@ -462,9 +491,12 @@ class CallProtocol(Protocol):
 
     def drain(self) -> None:
         """Close now if nothing is in work or arriving, else after the answer."""
-        occupied = self._turns or self._waiting or self._unread or self._stage is not Stage.IDLE
-        if not (self._closing or occupied):
+        if self._closing or self._waiting or self._unread or self._stage is not Stage.IDLE:
+            return
+        if not self._turns:
             self._end()
+        elif self._turns[-1].wire is not None:  # rendered before, and waits for those ahead of it
+            self._turns[-1].close = self._last = True
 
     def abort(self) -> None:
         """Close now, whatever is in work."""

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.protocol.calls import Call, Forbidden, Limits, NotFound, Relayed, Reply, Unreachable
-from rvpfarm.web.server import LINGER_SECONDS, STALL_SECONDS, Admission, CallFactory
+from rvpfarm.web.server import LINGER_SECONDS, STALL_SECONDS, Admission, CallFactory, CallProtocol
 from tests.support.connections import Answers, Wire, ask, connect, hang_up, join, read_all, statuses
 
 
@@ -653,3 +653,125 @@ class DrainTests(SynchronousTestCase):
         _, wire = join(protocol.factory)
         self.assertEqual(statuses(wire.value()), [503])
         self.assertEqual(counted.reasons, ["drain"])
+
+    def test_pipelined_work_is_finished(self) -> None:
+        """Every request that had arrived is answered, and the last answer alone says that it is the last."""
+        answers = Answers()
+        protocol, wire = connect(answers)
+        protocol.dataReceived(ask(b"/a") + ask(b"/b") + ask(b"/c")[:-1])
+        done = protocol.factory.drain()
+        answers.pending[1].callback(Reply(207))
+        answers.pending[0].callback(Reply(200))
+        self.assertEqual(statuses(wire.value()), [200, 207])
+        self.assertNotIn(b"Connection: close", wire.value())
+        self.assertFalse(wire.disconnecting)
+        protocol.dataReceived(b"\n")
+        answers.pending[2].callback(Reply(201))
+        self.assertEqual(wire.value().count(b"Connection: close"), 1)
+        self.assertEqual(statuses(wire.value()), [200, 207, 201])
+        self.assertTrue(wire.disconnecting)
+        hang_up(protocol)
+        self.successResultOf(done)
+
+    def test_nothing_after_the_last(self) -> None:
+        """What arrives behind an answer that says that it is the last is not begun."""
+        answers = Answers()
+        protocol, wire = connect(answers)
+        protocol.dataReceived(ask(b"/a") + ask(b"/b"))
+        protocol.factory.drain()
+        answers.pending[1].callback(Reply(207))
+        protocol.dataReceived(ask(b"/c"))
+        answers.pending[0].callback(Reply(200))
+        self.assertEqual(answers.targets, [b"/a", b"/b"])
+        self.assertEqual(statuses(wire.value()), [200, 207])
+        self.assertTrue(wire.disconnecting or wire.write_closed)
+
+    def test_answer_that_waits_its_turn(self) -> None:
+        """A connection whose last answer was rendered before the drain is closed after it."""
+        answers = Answers()
+        protocol, wire = connect(answers)
+        protocol.dataReceived(ask(b"/a") + ask(b"/b"))
+        answers.pending[1].callback(Reply(207))
+        protocol.factory.drain()
+        answers.pending[0].callback(Reply(200))
+        self.assertEqual(statuses(wire.value()), [200, 207])
+        self.assertTrue(wire.disconnecting)
+
+
+class GraceTests(SynchronousTestCase):
+    """In the grace of a drain, idle connections may ask once more: closing them at once would race with that."""
+
+    def setUp(self) -> None:
+        """A server with two idle connections, which begins to drain."""
+        self.clock, self.answers = Clock(), Answers()
+        self.counted = Counted()
+        self.first, self.wire = connect(self.answers, self.clock, grace_seconds=5, metrics=self.counted)
+        self.factory = self.first.factory
+        self.second, self.other = join(self.factory)
+        self.done = self.factory.drain(20)
+
+    def finish(self, *connections: CallProtocol) -> None:
+        """The connections end, and the drain with them."""
+        for connection in connections:
+            self.assertNoResult(self.done)
+            hang_up(connection)
+        self.successResultOf(self.done)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_next_request_is_answered(self) -> None:
+        """It is answered, and told that this connection takes no more."""
+        self.assertFalse(self.wire.disconnecting)
+        self.clock.advance(4.9)
+        self.first.dataReceived(ask())
+        self.answers.pending[0].callback(Reply(200))
+        self.assertEqual(statuses(self.wire.value()), [200])
+        self.assertIn(b"Connection: close\r\n", self.wire.value())
+        self.assertTrue(self.wire.disconnecting)
+        self.finish(self.first, self.second)
+
+    def test_idle_to_the_end(self) -> None:
+        """What stays idle is closed at the end of the grace, not before."""
+        self.clock.advance(4.9)
+        self.assertFalse(self.wire.disconnecting or self.other.disconnecting)
+        self.clock.advance(0.1)
+        self.assertTrue(self.wire.disconnecting and self.other.disconnecting)
+        self.assertEqual(self.wire.value(), b"")
+        self.finish(self.first, self.second)
+
+    def test_arriving_at_the_end(self) -> None:
+        """A request in work or arriving when the grace ends is finished."""
+        self.first.dataReceived(ask(b"/a"))
+        self.second.dataReceived(ask(b"/b")[:-1])
+        self.clock.advance(5)
+        self.second.dataReceived(b"\n")
+        for answer, wire in zip(self.answers.pending, (self.wire, self.other), strict=True):
+            self.assertFalse(wire.disconnecting)
+            answer.callback(Reply(200))
+            self.assertEqual(statuses(wire.value()), [200])
+            self.assertTrue(wire.disconnecting)
+        self.finish(self.first, self.second)
+
+    def test_connected_just_before(self) -> None:
+        """A connection that was on its way is served in the grace; after it, it is told 503."""
+        late, wire = join(self.factory)
+        late.dataReceived(ask())
+        self.answers.pending[0].callback(Reply(200))
+        self.assertEqual(statuses(wire.value()), [200])
+        self.clock.advance(5)
+        later, refused = join(self.factory)
+        self.assertEqual(statuses(refused.value()), [503])
+        self.assertEqual(self.counted.reasons, ["drain"])
+        hang_up(later)
+        self.finish(self.first, self.second, late)
+
+    def test_over_early(self) -> None:
+        """Nobody waits for the end of the grace when no connection is left."""
+        self.finish(self.first, self.second)
+        self.assertEqual(self.clock.seconds(), 0)
+
+    def test_no_patience(self) -> None:
+        """The drain can be cut short: everything is closed at once."""
+        self.first.dataReceived(ask())
+        self.factory.cut_off()
+        self.assertTrue(self.wire.disconnected and self.other.disconnected)
+        self.finish(self.first, self.second)
