@@ -11,6 +11,7 @@ import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -42,6 +43,9 @@ if TYPE_CHECKING:
 
 #: A TLS handshake takes no longer than this.
 HANDSHAKE_SECONDS = 10.0
+
+#: A listener that stops waits so long for handshakes under way.
+SETTLE_SECONDS = 2.0
 
 _log = Logger()
 
@@ -90,16 +94,19 @@ class FastPort:
         *,
         backlog: int,
         tls: ServerTLS | None,
+        shared: bool = False,
     ) -> None:
         """
         @param sock: bound and listening.
+        @param shared: other processes have it too, and who waits on it when this one stops is left to them.
         """
         self._loop, self._socket, self._factory, self._tls = loop, sock, factory, tls
-        self._backlog = backlog
+        self._backlog, self._shared = backlog, shared
         self._host = address_of(sock.getsockname())
         self._handle: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
         self._server: asyncio.AbstractServer | None = None
+        self._shaking: WeakSet[LoopTransport] = WeakSet()  # may not have shaken hands yet
         self._stopping = False
 
     def startListening(self) -> None:
@@ -115,7 +122,7 @@ class FastPort:
         build = self._factory.buildProtocol
         try:
             self._server = await self._loop.create_server(
-                lambda: LoopTransport(build),
+                (lambda: LoopTransport(build)) if self._tls is None else self._meet,
                 sock=self._socket,
                 backlog=self._backlog,
                 ssl=None if self._tls is None else self._tls.context,
@@ -124,27 +131,65 @@ class FastPort:
         except Exception:  # nobody waits for this task
             _log.failure("nobody can connect to {host}", host=self._host)
 
-    def stopListening(self) -> Deferred[None]:
-        """Accept no more.  Connections that are open stay so.
+    def _meet(self) -> LoopTransport:
+        transport = LoopTransport(self._factory.buildProtocol)
+        self._shaking.add(transport)
+        return transport
 
-        @return: fires when the address is free again.
+    def stopListening(self) -> Deferred[None]:
+        """Accept no more, except who has connected already.  Connections that are open stay so.
+
+        @return: fires when the address is free again and everybody who was let in has a protocol.
         """
         if self._stopping:
             return succeed(None)
         self._stopping = True
         if self._handle is not None:  # the loop never came round to it
             self._handle.cancel()
-        if self._task is None or self._task.done():
+        if self._task is None:
             self._close()
             return succeed(None)
-        closed: Deferred[None] = Deferred()
+        return Deferred.fromFuture(self._loop.create_task(self._stop(self._task)))
 
-        def done(task: asyncio.Task[None]) -> None:
-            self._close()
-            closed.callback(None)
+    async def _stop(self, serving: asyncio.Task[None]) -> None:
+        await serving
+        # Closing the socket resets whoever waits to be accepted.
+        waiting = [] if self._shared or self._server is None else self._accept_waiting()
+        taken = [self._loop.create_task(self._take(connection)) for connection in waiting]
+        self._close()
+        end = self._loop.time() + SETTLE_SECONDS
+        if taken:
+            await asyncio.wait(taken, timeout=SETTLE_SECONDS)
+        await asyncio.sleep(0)  # the loop has yet to tell of connections that it accepted in this turn
+        # Nothing tells of a handshake that has failed.
+        while self._loop.time() < end and not all(each.connected for each in self._shaking):  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
 
-        self._task.add_done_callback(done)
-        return closed
+    def _accept_waiting(self) -> list[socket.socket]:
+        """The connections that the kernel has queued."""
+        found: list[socket.socket] = []
+        while len(found) < self._backlog:
+            try:
+                connection, _ = self._socket.accept()
+            except ConnectionAbortedError:
+                continue
+            except OSError:  # there are no more, or no descriptors for them
+                break
+            connection.setblocking(False)
+            found.append(connection)
+        return found
+
+    async def _take(self, connection: socket.socket) -> None:
+        """Serve a connection as if the loop had accepted it."""
+        try:
+            await self._loop.connect_accepted_socket(
+                self._meet,
+                connection,
+                ssl=None if self._tls is None else self._tls.context,
+                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
+            )
+        except OSError as problem:  # it is gone already, or there was no handshake
+            _log.debug("a connection that waited could not be taken up: {why}", why=str(problem))
 
     def _close(self) -> None:
         if self._server is not None:
@@ -164,6 +209,8 @@ class FastServerEndpoint:
 
     The socket is bound and listening when C{listen} returns: a busy port fails at once, and a port below
     1024 is taken before privileges are dropped.
+
+    @ivar tls: the key and the certificate, if it speaks TLS.
     """
 
     # Any: zope names no reactor that has all that an endpoint needs
@@ -182,7 +229,22 @@ class FastServerEndpoint:
         @param reuse_port: other processes may listen on the same address, and share its connections.
         """
         self._reactor, self._port, self._interface = reactor, port, interface
-        self._backlog, self._reuse_port, self._tls = backlog, reuse_port, tls
+        self._backlog, self._reuse_port, self.tls = backlog, reuse_port, tls
+
+    def reserve(self, count: int) -> list[socket.socket]:
+        """So many sockets that listen on the address together, for processes that share its connections.
+
+        @raise CannotListenError: the address is not to be had.
+        """
+        made: list[socket.socket] = []
+        try:
+            for _ in range(count):
+                made.append(self._bind(made[0].getsockname()[1] if made else self._port, shared=True))
+        except OSError as problem:
+            for sock in made:
+                sock.close()
+            raise CannotListenError(self._interface, self._port, problem) from problem
+        return made
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Listen; connections are accepted once the loop runs.
@@ -193,17 +255,17 @@ class FastServerEndpoint:
         if loop is None:
             return self._without_loop(protocolFactory)
         try:
-            sock = self._bind()
+            sock = self._bind(self._port, shared=self._reuse_port)
         except OSError as problem:
             return fail(CannotListenError(self._interface, self._port, problem))
-        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self._tls)
+        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls)
         port.startListening()
         return succeed(port)
 
-    def _bind(self) -> socket.socket:
+    def _bind(self, port: int, *, shared: bool) -> socket.socket:
         family, kind, number, _, address = socket.getaddrinfo(
             self._interface or "0.0.0.0",  # noqa: S104  # what an operator who names no interface asks for
-            self._port,
+            port,
             type=socket.SOCK_STREAM,
             flags=socket.AI_PASSIVE,
         )[0]
@@ -212,7 +274,7 @@ class FastServerEndpoint:
             sock.setblocking(False)
             if os.name == "posix":
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if self._reuse_port:
+            if shared:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(address)
             sock.listen(self._backlog)
@@ -229,9 +291,9 @@ class FastServerEndpoint:
                 CannotListenError(self._interface, self._port, OSError("reusePort needs the asyncio reactor"))
             )
         endpoint: IStreamServerEndpoint
-        if self._tls is not None:
+        if self.tls is not None:
             endpoint = SSL4ServerEndpoint(
-                self._reactor, self._port, self._tls.options(), self._backlog, self._interface
+                self._reactor, self._port, self.tls.options(), self._backlog, self._interface
             )
         elif ":" in self._interface:
             endpoint = TCP6ServerEndpoint(self._reactor, self._port, self._backlog, self._interface)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
@@ -14,8 +14,21 @@ if TYPE_CHECKING:
 _BLOCK = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
+def _no_passphrase() -> str:
+    """
+    @raise ValueError: always; OpenSSL would ask at a terminal and have everybody wait.
+    """
+    raise ValueError("the key is encrypted, and nobody is there to type its passphrase")
+
+
 class ServerTLS:
-    """A server's key and certificate chain, read once: a process may drop the right to read them later."""
+    """A server's key and certificate chain, read now and whenever L{reload} is called.
+
+    A process may drop the right to read them after the first time.
+
+    @ivar context: for the loop's own transports, for as long as the server listens.
+    @ivar expires: when the certificate does, in seconds since 1970.
+    """
 
     def __init__(self, private_key: str, certificates: str) -> None:
         """
@@ -23,19 +36,56 @@ class ServerTLS:
         @param certificates: the file of the certificate and those that lead to its root, PEM.
         @raise ValueError: they cannot be read or do not belong together.
         """
-        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
-        self.context.set_alpn_protocols(["http/1.1"])
-        try:
-            self.context.load_cert_chain(certificates, private_key)
-            self._pem = Path(private_key).read_bytes(), Path(certificates).read_bytes()
-        except OSError as problem:
-            raise ValueError(
-                f"cannot use key {private_key} with certificate {certificates}: {problem}"
-            ) from problem
+        self._private_key, self._certificates = private_key, certificates
+        self.context = self._read()
+        self._chosen = self.context
+        self._options: CertificateOptions | None = None
+
+    def reload(self) -> None:
+        """Read both files again, for handshakes from now on; connections that are open go on as they are.
+
+        @raise ValueError: they cannot be read or do not belong together; the old ones stay.
+        """
+        # A context that is in use takes a certificate and then fails on its key: so a new one is made, and
+        # each handshake moved to it.
+        self._chosen = self._read()
+        self.context.sni_callback = self._choose  # called whether or not the client names a server
+        if self._options is not None:
+            self._options = self._make_options()
 
     def options(self) -> CertificateOptions:
         """The same for a reactor's own TLS, which accepts 1.2 and later unless told otherwise."""
+
+        def choose(connection: Any) -> None:  # Any: pyOpenSSL's connections need not be imported here
+            assert self._options is not None
+            connection.set_context(self._options.getContext())
+
+        self._options = first = self._make_options()
+        first.getContext().set_tlsext_servername_callback(choose)
+        return first
+
+    def _choose(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        handshake.context = self._chosen
+
+    def _read(self) -> ssl.SSLContext:
+        """A context with what the files hold now."""
+        from cryptography.x509 import load_pem_x509_certificates
+
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self._certificates, self._private_key, _no_passphrase)
+            pem = Path(self._private_key).read_bytes(), Path(self._certificates).read_bytes()
+            own = load_pem_x509_certificates(pem[1])[0]
+        except (OSError, ValueError) as problem:
+            raise ValueError(
+                f"cannot use key {self._private_key} with certificate {self._certificates}: {problem}"
+            ) from problem
+        self._pem, self.expires = pem, own.not_valid_after_utc.timestamp()
+        return context
+
+    def _make_options(self) -> CertificateOptions:
         from twisted.internet.ssl import Certificate, CertificateOptions, PrivateCertificate
 
         key, chain = self._pem

@@ -52,6 +52,7 @@ class LoopTransport(asyncio.Protocol):
     """
 
     __slots__ = (
+        "__weakref__",
         "_build",
         "_ended",
         "_host",

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
 from twisted.internet import reactor
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
@@ -38,6 +39,7 @@ from zope.interface import implementer
 
 from rvpfarm.protocol.calls import Limits, Reply
 from rvpfarm.web.fast import FastClientEndpoint, FastServerEndpoint, loop_of
+from rvpfarm.web.inherited import FastInheritedEndpoint
 from rvpfarm.web.server import CallFactory
 from rvpfarm.web.tls import ClientTLS, ServerTLS
 from rvpfarm.web.transport import LoopTransport
@@ -385,6 +387,57 @@ class ListeningTests(FastTestCase):
             await port.stopListening()
             await self.assertFailure(self.connect(number), ConnectionRefusedError)
 
+    async def test_who_waits_is_let_in(self) -> None:
+        """Whoever the kernel had let in before listening stopped is served, not reset."""
+        if loop_of(reactor) is None:
+            return  # Twisted's own resets them
+        directory = folder(self)
+        for tls in (None, ServerTLS(*write_certificate(directory))):
+            port = self.listen(Echo, tls=tls)
+            where = (LOOPBACK, port.getHost().port)
+            await self.connect(where[1])
+            waiting = [socket.create_connection(where) for _ in range(20)]  # the loop does not turn meanwhile
+            stopped = port.stopListening()
+            for sock in waiting:
+                sock.setblocking(False)
+                peer = await self.adopt(
+                    sock, None if tls is None else ClientTLS(LOOPBACK, f"{directory}/certificate.pem")
+                )
+                peer.transport.write(b"hello")
+                self.assertEqual(await peer.received(5), b"hello")
+            await stopped
+            await self.assertFailure(self.connect(where[1]), ConnectionRefusedError)
+
+    def adopt(self, sock: socket.socket, tls: ClientTLS | None) -> Deferred[Any]:
+        """A peer on a socket that is connected."""
+        loop, peer = loop_of(reactor), Peer()
+        assert loop is not None
+        connecting = loop.create_connection(
+            lambda: LoopTransport(lambda _: peer),
+            sock=sock,
+            ssl=None if tls is None else tls.context,
+            server_hostname=None if tls is None else tls.name,
+        )
+        connected: Deferred[Any] = Deferred.fromFuture(loop.create_task(connecting))
+        return connected.addCallback(lambda _: self._leave(peer))
+
+    async def test_handshake_under_way(self) -> None:
+        """Who had connected, and was shaking hands when listening stopped, is let in."""
+        if loop_of(reactor) is None:
+            return
+        directory = folder(self)
+        made: list[Peer] = []
+        port = self.listen(lambda: Peer(made.append), tls=ServerTLS(*write_certificate(directory)))
+        connecting = self.connect(
+            port.getHost().port, tls=ClientTLS(LOOPBACK, f"{directory}/certificate.pem")
+        )
+        while not port._shaking:  # type: ignore[attr-defined]
+            await deferLater(reactor, 0)
+        self.assertEqual(made, [])
+        await port.stopListening()
+        self.assertEqual(len(made), 1)
+        await connecting
+
     async def test_shared(self) -> None:
         """With C{reuse_port} several listeners share an address, where the reactor can do that."""
         endpoint = FastServerEndpoint(reactor, 0, interface=LOOPBACK, reuse_port=True)
@@ -395,6 +448,47 @@ class ListeningTests(FastTestCase):
         self.addCleanup(first.stopListening)
         second = FastServerEndpoint(reactor, first.getHost().port, interface=LOOPBACK, reuse_port=True)
         self.addCleanup(self.successResultOf(second.listen(Built(Echo))).stopListening)
+
+
+class InheritedTests(FastTestCase):
+    """A socket that was handed down is served, and never closed for those who share it."""
+
+    def setUp(self) -> None:
+        """A socket that listens, as another process would hand it down."""
+        self.sock = socket.create_server((LOOPBACK, 0))
+        self.addCleanup(self.sock.close)
+        self.port: int = self.sock.getsockname()[1]
+
+    def serve(self, tls: ServerTLS | None = None) -> IListeningPort:
+        """Listen on it."""
+        endpoint = FastInheritedEndpoint(reactor, [self.sock.fileno()], tls=tls)
+        port: IListeningPort = self.successResultOf(endpoint.listen(Built(Echo)))
+        self.addCleanup(port.stopListening)
+        return port
+
+    async def test_nothing_is_lost(self) -> None:
+        """Who connects while nobody listens waits for the next who does."""
+        port = self.serve()
+        self.assertEqual(port.getHost(), IPv4Address("TCP", LOOPBACK, self.port))
+        peer = await self.connect(self.port)
+        peer.transport.write(b"hello")
+        await peer.received(5)
+        await port.stopListening()
+        other = await self.connect(self.port)
+        other.transport.write(b"is anybody there")
+        peer.transport.write(b", world")
+        await peer.received(12)
+        self.assertEqual(other.data, b"")
+        self.serve()
+        await other.received(16)
+
+    async def test_tls(self) -> None:
+        """It speaks TLS if it is given a certificate."""
+        directory = folder(self)
+        self.serve(ServerTLS(*write_certificate(directory)))
+        peer = await self.connect(self.port, tls=ClientTLS(LOOPBACK, f"{directory}/certificate.pem"))
+        peer.transport.write(b"hello")
+        self.assertEqual(await peer.received(5), b"hello")
 
 
 class Resolving:
@@ -547,6 +641,57 @@ class TLSTests(FastTestCase):
         await peer.lost
         self.assertNotIn(b"200", peer.data)
 
+    async def test_reload(self) -> None:
+        """A new certificate is for new connections; those that are open go on."""
+        tls = ServerTLS(self.key, self.certificate)
+        port = self.listen(Echo, tls=tls)
+        old = ClientTLS("im.fabrik.example", self.certificate)
+        before = await self.connect(port.getHost().port, tls=old)
+        before.transport.write(b"before")
+        await before.received(6)
+        for _ in range(2):
+            write_certificate(Path(self.key).parent)
+            tls.reload()
+            for name in ("im.fabrik.example", LOOPBACK):  # a client names no server by its address
+                peer = await self.connect(port.getHost().port, tls=ClientTLS(name, self.certificate))
+                peer.transport.write(b"after")
+                await peer.received(5)
+        before.transport.write(b" and after")
+        await before.received(16)
+        if loop_of(reactor) is not None:
+            await self.assertFailure(self.connect(port.getHost().port, tls=old), ConnectError)
+
+    async def test_reload_of_something_broken(self) -> None:
+        """A certificate that cannot be used changes nothing, and is complained of."""
+        tls = ServerTLS(self.key, self.certificate)
+        port, expires = self.listen(Echo, tls=tls), tls.expires
+        believed = ClientTLS("im.fabrik.example", self.certificate)
+        other_key, _ = write_certificate(folder(self))
+        for content in (Path(other_key).read_bytes(), b"garbage"):  # noqa: ASYNC240
+            Path(self.key).write_bytes(content)  # noqa: ASYNC240
+            self.assertIn(self.key, str(self.assertRaises(ValueError, tls.reload)))
+            peer = await self.connect(port.getHost().port, tls=believed)
+            peer.transport.write(b"hello")
+            await peer.received(5)
+        self.assertEqual(tls.expires, expires)
+
+    def test_expires(self) -> None:
+        """It is known when the certificate expires."""
+        self.assertApproximates(ServerTLS(self.key, self.certificate).expires, time.time() + 24 * 3600, 60)
+
+    def test_encrypted_key(self) -> None:
+        """Nobody is asked for a passphrase."""
+        key = serialization.load_pem_private_key(Path(self.key).read_bytes(), None)
+        Path(self.key).write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.BestAvailableEncryption(b"secret"),
+            )
+        )
+        problem = self.assertRaises(ValueError, ServerTLS, self.key, self.certificate)
+        self.assertIn("the key is encrypted", str(problem))
+
     def test_versions(self) -> None:
         """Neither side goes below TLS 1.2."""
         for context in (ServerTLS(self.key, self.certificate).context, ClientTLS("x").context):
@@ -657,7 +802,7 @@ from twisted.scripts.trial import run
 run()
 """
 
-HERE = (ConnectionTests, ListeningTests, ConnectingTests, TLSTests, ServerTests)
+HERE = (ConnectionTests, ListeningTests, InheritedTests, ConnectingTests, TLSTests, ServerTests)
 
 
 class OtherReactorsTests(SynchronousTestCase):
