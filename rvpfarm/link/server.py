@@ -131,6 +131,10 @@ class LinkFactory(Factory):
         self._finished()
         return drained
 
+    def cut_off(self) -> None:
+        """While draining: wait for nothing more."""
+        self._give_up()
+
     # what the connections tell
 
     def connected(self, connection: CallerConnection) -> None:

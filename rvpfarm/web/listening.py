@@ -22,11 +22,37 @@ class CannotServe(SystemExit, Exception):
     """
 
 
+def describe_refusal(who: str, option: str, problem: CannotListenError) -> str:
+    """The sentence that says why an address cannot be listened on."""
+    host = problem.interface or "0.0.0.0"  # noqa: S104  # as it was asked for
+    where = f"[{host}]:{problem.port}" if ":" in host else f"{host}:{problem.port}"
+    number = getattr(problem.socketError, "errno", None)
+    why = str(problem.socketError)
+    if isinstance(number, int) and number in errno.errorcode:
+        why = os.strerror(number).lower()
+    return f"{who}: cannot listen on {where}: {why} ({option})"
+
+
+def parse_endpoint(reactor: Any, description: str, *, who: str, option: str) -> Any:
+    """The server endpoint that C{description} names.
+
+    C{Any} both times: no one interface names all that a reactor, or one of the fast endpoints, can do.
+
+    @raise CannotServe: it names none.
+    """
+    try:
+        return serverFromString(reactor, description)
+    except (ValueError, TypeError, LookupError) as problem:
+        raise CannotServe(f"{who}: {option} {description}: {problem}") from problem
+
+
 class ListeningService(Service):
     """Listens on an endpoint from when the services start until they stop.
 
     When it stops it takes no more connections and lets the factory finish what is in work, if the factory
     can C{drain}.
+
+    @ivar option: the option that says where.
     """
 
     _log = Logger()
@@ -47,14 +73,12 @@ class ListeningService(Service):
         @param option: the option that says where, named in the complaint.
         @raise CannotServe: this describes no endpoint.
         """
-        self._factory, self._who, self._option = factory, who, option
+        self._factory, self._who, self.option = factory, who, option
         self._description = description
         self._port: IListeningPort | None = None
         self._waiting: Deferred[None] | None = None
-        try:
-            self._endpoint = serverFromString(reactor, description)
-        except (ValueError, TypeError) as problem:
-            raise CannotServe(f"{who}: {option} {description}: {problem}") from problem
+        self._draining = self._hurried = False
+        self._endpoint = parse_endpoint(reactor, description, who=who, option=option)
 
     @property
     def listening(self) -> bool:
@@ -105,20 +129,11 @@ class ListeningService(Service):
             self._waiting = None
             problem = refused[0].value
             if isinstance(problem, CannotListenError):
-                raise CannotServe(self._complaint(problem)) from problem
+                raise CannotServe(describe_refusal(self._who, self.option, problem)) from problem
             refused[0].raiseException()
 
     def _opened(self, port: IListeningPort) -> None:
         self._port = port
-
-    def _complaint(self, problem: CannotListenError) -> str:
-        host = problem.interface or "0.0.0.0"  # noqa: S104  # as it was asked for
-        where = f"[{host}]:{problem.port}" if ":" in host else f"{host}:{problem.port}"
-        number = getattr(problem.socketError, "errno", None)
-        why = str(problem.socketError)
-        if isinstance(number, int) and number in errno.errorcode:
-            why = os.strerror(number).lower()
-        return f"{self._who}: cannot listen on {where}: {why} ({self._option})"
 
     def stopService(self) -> Deferred[None]:
         """Give the address back and finish what is in work.
@@ -141,4 +156,36 @@ class ListeningService(Service):
                 await closed
         drain = getattr(self._factory, "drain", None)
         if drain is not None:
-            await drain()
+            drained = drain()
+            self._draining = True
+            if self._hurried:
+                self._cut_off()
+            await drained
+
+    def hurry(self) -> None:
+        """Wait for nothing while stopping, now or later: what is in work is cut off."""
+        self._hurried = True
+        if self._draining:
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        cut_off = getattr(self._factory, "cut_off", None)
+        if cut_off is not None:
+            cut_off()
+
+    # certificates
+
+    @property
+    def certificate_expires(self) -> float | None:
+        """When the certificate shown here expires, in seconds since 1970; C{None} without one of ours."""
+        tls = getattr(self._endpoint, "tls", None)
+        return None if tls is None else float(tls.expires)
+
+    def reload(self) -> None:
+        """Show the certificate that its files hold now, if this endpoint has one of ours.
+
+        @raise ValueError: it cannot be used; the old one stays.
+        """
+        tls = getattr(self._endpoint, "tls", None)
+        if tls is not None:
+            tls.reload()

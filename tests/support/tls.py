@@ -12,8 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 
-def write_certificate(directory: Path, host: str = "im.fabrik.example") -> tuple[str, str]:
+def write_certificate(directory: Path, host: str = "im.fabrik.example", *, days: int = 1) -> tuple[str, str]:
     """Make a key and a certificate for C{host} and 127.0.0.1.
+
+    @param days: how long it is good for.
 
     @return: the names of their files.
     """
@@ -27,7 +29,7 @@ def write_certificate(directory: Path, host: str = "im.fabrik.example") -> tuple
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_after(now + timedelta(days=days))
         .add_extension(
             x509.SubjectAlternativeName([x509.DNSName(host), x509.IPAddress(ip_address("127.0.0.1"))]),
             critical=False,

@@ -6,10 +6,12 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.testing import MemoryReactorClock
@@ -18,6 +20,7 @@ from zope.interface import implementer
 
 from rvpfarm.web.listening import CannotServe, ListeningService
 from tests.support.folders import folder
+from tests.support.tls import write_certificate
 
 LOOPBACK = "127.0.0.1"
 
@@ -30,10 +33,17 @@ class Draining(Factory):
 
     def __init__(self) -> None:
         self.drained: Deferred[None] = Deferred()
+        self.draining = False
 
     def drain(self) -> Deferred[None]:
         """Finish what is in work."""
+        self.draining = True
         return self.drained
+
+    def cut_off(self) -> None:
+        """Finish at once."""
+        assert self.draining, "nothing to cut off"
+        self.drained.callback(None)
 
 
 @implementer(IStreamServerEndpoint)
@@ -84,6 +94,39 @@ class ListeningServiceTests(SynchronousTestCase):
         self.factory.drained.callback(None)
         self.successResultOf(stopped)
 
+    def test_hurried(self) -> None:
+        """Stopping waits for nothing when it is hurried, whether before or meanwhile."""
+        for before in (True, False):
+            service = self.service()
+            service.startService()
+            if before:
+                service.hurry()
+            stopped = service.stopService()
+            if not before:
+                self.assertNoResult(stopped)
+                service.hurry()
+            self.successResultOf(stopped)
+
+    def test_certificate(self) -> None:
+        """It is known when the certificate expires, and a new one can be taken up; a bad one is refused."""
+        where = folder(self)
+        key, certificate = map(quoteStringArgument, write_certificate(where))
+        service = self.service(f"fast:ssl:443:privateKey={key}:certKey={certificate}")
+        self.assertApproximates(service.certificate_expires, time.time() + 24 * 3600, 60)
+        write_certificate(where, days=9)
+        service.reload()
+        self.assertApproximates(service.certificate_expires, time.time() + 9 * 24 * 3600, 60)
+        (where / "key.pem").write_text("nonsense")
+        self.assertRaises(ValueError, service.reload)
+        self.assertApproximates(service.certificate_expires, time.time() + 9 * 24 * 3600, 60)
+
+    def test_no_certificate(self) -> None:
+        """Without one there is nothing to know and nothing to take up."""
+        for description in ("tcp:80", "fast:tcp:80"):
+            service = self.service(description)
+            self.assertIsNone(service.certificate_expires)
+            service.reload()
+
     def test_never_started(self) -> None:
         """Stopping what was not started is done at once."""
         self.successResultOf(self.service().stopService())
@@ -109,7 +152,13 @@ class ListeningServiceTests(SynchronousTestCase):
 
     def test_nonsense(self) -> None:
         """A string that describes no endpoint ends the daemon with a sentence that names the option."""
-        for description in ("8080", "fast:tcp:http", "tcp:8080:colour=red"):
+        for description in (
+            "8080",
+            "fast:tcp:http",
+            "tcp:8080:colour=red",
+            "fast:fd:99999",
+            "systemd:INET:0",
+        ):
             problem = self.assertRaises(CannotServe, self.service, description)
             self.assertTrue(str(problem).startswith(f"rvp-router: --listen {description}: "), str(problem))
 
