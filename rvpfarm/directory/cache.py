@@ -195,6 +195,11 @@ class CachedDirectory(Service):
         self._threads.stop()
         self._source.close()
 
+    def reload(self) -> None:
+        """Look now for what changed, and not only when it is time again."""
+        if self._poll is not None:
+            self._poll.reset(0)
+
     def farm(self) -> Farm:
         """The farm-wide settings as last seen."""
         return self._farm

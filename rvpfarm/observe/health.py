@@ -184,7 +184,7 @@ class HealthServer(Service):
         self._host = host
         self._port = port
         self._clock = clock
-        self._pages = _Pages(registry, ready, self._alive)
+        self._pages = _Pages(registry, ready, self.alive)
         self._server: _Server | None = None
         self._timers: dict[str, IDelayedCall] = {}
         self._beaten = 0.0
@@ -235,6 +235,6 @@ class HealthServer(Service):
         self._beaten = self._clock.seconds()
         self._timers["beat"] = self._clock.callLater(self.beat_seconds, self._beat)
 
-    def _alive(self) -> bool:
+    def alive(self) -> bool:
         """Did the loop run lately?"""
         return self._clock.seconds() - self._beaten < self.stall_seconds

@@ -36,6 +36,7 @@ GAUGES = {
     "authenticated_connections": "Connections that NTLM or Negotiate has proved, here",
     "directory_staleness_seconds": "How long ago the directory was last known to be current",
     "directory_cache_size": "Accounts remembered",
+    "certificate_expires_timestamp_seconds": "When the certificate shown at a listener expires",
 }
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -161,6 +162,9 @@ class Metrics:
         )
         self._blocked = self._counter("call_back_blocked", "Call-backs refused by policy", ("rule",))
         self._link = self._counter("link_calls", "Calls over farm links", ("outcome",))
+        self._reloads = self._counter(
+            "reloads", "Times that files and settings were read again", ("outcome",), [("done",), ("failed",)]
+        )
         self._commit_size = self._histogram("journal_batch_size", "Changes in one commit", buckets=_SIZES)
         self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
 
@@ -290,6 +294,10 @@ class Metrics:
         """C{size} changes reached the disk together."""
         self._commit_size.child(()).observe(size)
         self._commit_seconds.child(()).observe(seconds)
+
+    def reloaded(self, outcome: str) -> None:
+        """Files and settings were read again: C{"done"}, or C{"failed"} for some of them."""
+        self._reloads.child((outcome,)).inc()
 
     def lag(self, seconds: float) -> None:
         """The reactor ran a timer C{seconds} late."""

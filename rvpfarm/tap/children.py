@@ -52,6 +52,7 @@ def child_environment(ours: Mapping[str, str]) -> dict[str, str]:
     """The environment for a child: ours without our own settings, which are not meant for it."""
     kept = {name: value for name, value in ours.items() if not name.startswith("RVPFARM_")}
     kept[STOP_AT_EOF] = "1"
+    kept["RVPFARM_DRAIN_GRACE"] = "0.5"  # whoever presses Ctrl-C waits for it
     return kept
 
 

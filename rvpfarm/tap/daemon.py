@@ -1,14 +1,21 @@
-"""What every daemon is built around: its metrics and health, the directory, and a parent to die with."""
+"""What every daemon is built around: how it stops and reloads, its metrics and health, the directory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry
-from twisted.application.service import MultiService, Service
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.application.service import IService, MultiService, Service
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from rvpfarm.auth.keys import FarmKey
@@ -18,10 +25,18 @@ from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
 from rvpfarm.observe.metrics import LagProbe, Metrics
-from rvpfarm.tap.settings import DaemonOptions, StopAtEof
+from rvpfarm.tap.notify import Notices, Notifier
+from rvpfarm.tap.settings import PATIENCE_SECONDS, DaemonOptions, StopAtEof
+from rvpfarm.tap.signals import Signals
 from rvpfarm.web.fast import FastClientEndpoint
+from rvpfarm.web.listening import ListeningService
 
 _Member = TypeVar("_Member", Home, Router)
+
+
+#: Signals to stop that come so soon after the first are the same wish: a supervisor may tell a whole group of
+#: processes, among them some that tell others.
+AGAIN_SECONDS = 0.5
 
 
 class Daemon(MultiService):
@@ -29,21 +44,96 @@ class Daemon(MultiService):
 
     Each is stopped when those that need it have stopped: listeners finish their calls while everything
     behind them still works.
+
+    Besides starting and stopping, a service may C{reload()} what it has read from elsewhere, which raises
+    C{ValueError} with a sentence if that is of no use, and C{hurry()}, which ends its waiting when it stops.
+
+    @ivar draining: it stops, or is about to.
     """
 
     _log = Logger()
 
+    def __init__(self, clock: IReactorTime | None = None, *, delay_seconds: float = 0.0) -> None:
+        """
+        @param clock: only needed for the next.
+        @param delay_seconds: for so long everything is still served when the daemon is told to stop, so that
+            whoever sends work here can learn that it should not.
+        """
+        super().__init__()
+        self._clock, self._delay_seconds = clock, delay_seconds
+        self._delay: Deferred[None] | None = None
+        self._told: list[Callable[[], object]] = []
+        self._began = -math.inf
+        self._hurried = False
+        self.draining = False
+
+    def on_drain(self, told: Callable[[], object]) -> None:
+        """Call C{told} when the daemon begins to stop."""
+        self._told.append(told)
+
     def stopService(self) -> Deferred[None]:
-        """Stop one after the other; fires when all have stopped."""
+        """Wait for the delay, then stop one after the other; fires when all have stopped."""
         self.running = False
+        self.draining = True
+        self._began = -math.inf if self._clock is None else self._clock.seconds()
+        for told in self._told:
+            told()
         return Deferred.fromCoroutine(self._stop_children())
 
     async def _stop_children(self) -> None:
+        if self._delay_seconds and self._clock is not None and not self._hurried:
+            self._delay = deferLater(self._clock, self._delay_seconds)
+            with suppress(CancelledError):
+                await self._delay
         for service in reversed(list(self)):
             try:
                 await maybeDeferred(service.stopService)
             except Exception:  # or those behind it would run on, and the process with them
                 self._log.failure("{service} did not stop as it should", service=service)
+
+    def told_again(self) -> None:
+        """A further signal to stop came while the daemon stops: whoever sent it is out of patience."""
+        if self._clock is None or self._clock.seconds() - self._began >= AGAIN_SECONDS:
+            self.hurry()
+
+    def hurry(self) -> None:
+        """Stop without waiting for anything, now or later."""
+        if not self._hurried:
+            self._hurried = True
+            self._log.info("told to stop again: what is in work is cut off")
+            if self._delay is not None:
+                self._delay.cancel()
+            for service in self._everything(self):
+                hurry = getattr(service, "hurry", None)
+                if hurry is not None:
+                    hurry()
+
+    def reload(self) -> bool:
+        """Have every service read again what it has read from elsewhere; did that go well?"""
+        well = True
+        for service in self._everything(self):
+            reload = getattr(service, "reload", None)
+            if reload is None:
+                continue
+            try:
+                reload()
+            except ValueError as problem:
+                self._log.error("not reloaded, what was there stays: {why}", why=str(problem))
+                well = False
+            except Exception:  # or those behind it would not be reloaded
+                self._log.failure("{service} did not reload as it should", service=service)
+                well = False
+        return well
+
+    def roll(self) -> None:
+        """What C{SIGUSR2} asks of a supervisor of several workers."""
+        self._log.warn("SIGUSR2 replaces the workers of --workers one by one, and there are none here")
+
+    def _everything(self, parent: MultiService) -> Iterator[IService]:
+        for service in parent:
+            yield service
+            if isinstance(service, MultiService):
+                yield from self._everything(service)
 
 
 class OnStart(Service):
@@ -95,30 +185,78 @@ def record_of(members: Mapping[str, _Member], options: DaemonOptions, noun: str)
 
 
 def attend(
-    top: MultiService,
+    top: Daemon,
     options: DaemonOptions,
     reactor: Any,
     *,
     role: str,
     ready: Callable[[], Sequence[str]],
+    environment: Mapping[str, str] = os.environ,
 ) -> Metrics:
-    """Give a daemon its metrics, its health page and an end with its parent.
+    """Give a daemon its metrics, its health page, ears for signals, and an end with its parent.
 
     Called before anything else is added to C{top}, so that health is served before and after everything.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
     @param role: C{"router"}, C{"home"} or C{"dns"}.
     @param ready: the reasons why no work should be sent here; asked from another thread.
+    @param environment: where it stands who wants notices.
     """
+
+    def reasons() -> Sequence[str]:
+        """The same, and that the daemon is about to stop."""
+        return ("draining",) if top.draining else ready()
+
     registry = CollectorRegistry()
     metrics = Metrics(registry, role=role, node=options["name"])
-    StopAtEof(reactor).setServiceParent(top)
-    LagProbe(reactor, metrics).setServiceParent(top)
-    place = options["metrics"]
+    place, health = options["metrics"], None
     if place is not None:
-        server = HealthServer(place.host, place.port, registry, clock=reactor, ready=ready)
-        server.setServiceParent(top)
+        health = HealthServer(place.host, place.port, registry, clock=reactor, ready=reasons)
+    notices = Notices(
+        reactor,
+        Notifier(environment),
+        ready=reasons,
+        alive=health.alive if health is not None else lambda: True,
+        environment=environment,
+    )
+    delay = options.get("drain-delay") or 0.0
+    for service in (
+        _hear_signals(top, reactor, notices, metrics),
+        StopAtEof(reactor, patience_seconds=PATIENCE_SECONDS + delay),
+        LagProbe(reactor, metrics),
+        health,
+        notices,
+    ):
+        if service is not None:
+            service.setServiceParent(top)
+    top.on_drain(notices.stopping)
     return metrics
+
+
+def _hear_signals(top: Daemon, reactor: Any, notices: Notices, metrics: Metrics) -> Signals:
+    """C{SIGHUP} reloads, and a second C{SIGTERM} or C{SIGINT} hurries (C{Any}: as in L{attend})."""
+
+    def reload() -> None:
+        """Read again what can be, unless it will not be needed."""
+        if not top.draining:
+            notices.reloading()
+            metrics.reloaded("done" if top.reload() else "failed")
+            notices.reloaded()
+
+    signals = Signals(reactor, {signal.SIGHUP: reload, signal.SIGUSR2: top.roll})
+    for number in (signal.SIGTERM, signal.SIGINT):
+        top.on_drain(partial(signals.take, number, top.told_again))
+    return signals
+
+
+def show_certificate(metrics: Metrics, listening: ListeningService) -> None:
+    """Show when the certificate of a listener expires, if it has one."""
+    if listening.certificate_expires is not None:
+        metrics.gauge(
+            "certificate_expires_timestamp_seconds",
+            lambda: listening.certificate_expires or math.nan,
+            listener=listening.option.strip("-"),
+        )
 
 
 def load_key(options: DaemonOptions) -> FarmKey:
@@ -133,7 +271,7 @@ def load_key(options: DaemonOptions) -> FarmKey:
 
 
 def open_directory(
-    options: DaemonOptions, reactor: Any, *, metrics: Metrics, key: FarmKey | None
+    options: DaemonOptions, reactor: Any, *, metrics: Metrics | None, key: FarmKey | None
 ) -> CachedDirectory:
     """The directory, with the farm already known; the caller starts it as a service.
 

@@ -5,7 +5,6 @@ Unlike the other daemons it stays on Twisted's own reactor, on which child proce
 
 from __future__ import annotations
 
-import atexit
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +22,7 @@ from rvpfarm.tap.banner import render_banner
 from rvpfarm.tap.plan import Member, Plan, check_free, make_plan
 from rvpfarm.tap.readiness import Readiness
 from rvpfarm.tap.settings import HostPort, default_listen
+from rvpfarm.tap.signals import leave_with_failure
 from rvpfarm.tap.state import State, open_state
 
 #: What is run when no option says otherwise.
@@ -98,16 +98,6 @@ def child_arguments(member: Member, plan: Plan, state: State) -> list[str]:
         arguments += ["--link", default_listen(member.link.host, member.link.port)]
         arguments += ["--state-dir", str(state.home(member.name))]
     return arguments
-
-
-def leave_with_failure() -> None:
-    """Make the exit status of this process 1: twistd itself always leaves with 0."""
-
-    def leave() -> None:
-        sys.stdout.flush()
-        os._exit(1)
-
-    atexit.register(leave)
 
 
 class FarmService(MultiService):

@@ -7,7 +7,7 @@ from os import urandom
 from pathlib import Path
 from typing import Any
 
-from twisted.application.service import IService
+from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 
 from rvpfarm.auth.challenge import Digest, Gate, Scheme
@@ -27,7 +27,17 @@ from rvpfarm.link.links import LinkFactory, Links
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import (
+    Daemon,
+    OnStart,
+    OnStop,
+    attend,
+    connector,
+    load_key,
+    open_directory,
+    record_of,
+    show_certificate,
+)
 from rvpfarm.tap.settings import HomeOptions, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.listening import ListeningService
@@ -54,7 +64,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    top = Daemon()
+    top = Daemon(reactor, delay_seconds=options["drain-delay"])
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
@@ -114,6 +124,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         name=name,
         on_gone=gone,
         withheld=options["schemes"],
+        grace_seconds=options["drain-grace"],
     )
     taken = LinkFactory(
         home.answer,
@@ -146,8 +157,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         who="rvp-home",
         option="--link",
     )
-    calls_at.setServiceParent(top)
-    links_at.setServiceParent(top)
+    doors = MultiService()  # which stops all of them at once: none has to wait for the grace of another
+    for listening in (calls_at, links_at):
+        show_certificate(metrics, listening)
+        listening.setServiceParent(doors)
+    doors.setServiceParent(top)
     return top
 
 

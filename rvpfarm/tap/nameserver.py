@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from twisted.application.service import IService, MultiService
+from twisted.application.service import IService
 from twisted.python.usage import UsageError
 
 from rvpfarm.discovery.nameserver import NameServer
-from rvpfarm.tap.daemon import attend, open_directory
+from rvpfarm.tap.daemon import Daemon, attend, open_directory
 from rvpfarm.tap.settings import DaemonOptions, parse_host_port
 
 
@@ -44,7 +44,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    top = MultiService()
+    top = Daemon(reactor)
 
     def missing() -> Sequence[str]:
         """What is not running yet."""

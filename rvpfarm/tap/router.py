@@ -10,7 +10,16 @@ from twisted.application.service import IService
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import (
+    Daemon,
+    OnStop,
+    attend,
+    connector,
+    load_key,
+    open_directory,
+    record_of,
+    show_certificate,
+)
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
@@ -29,11 +38,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
-    top = Daemon()
+    top = Daemon(reactor, delay_seconds=options["drain-delay"])
 
     def missing() -> Sequence[str]:
-        """What is not running yet."""
-        return () if listening.listening else ("not listening",)
+        """What is not running yet, or why no work should come here any more."""
+        if not listening.listening:
+            return ("not listening",)
+        now = directory.farm().routers.get(record.id)
+        return ("draining",) if now is not None and now.state == "draining" else ()
 
     metrics = attend(top, options, reactor, role="router", ready=missing)
     directory = open_directory(options, reactor, metrics=metrics, key=None)
@@ -53,6 +65,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         name=options["name"],
         on_gone=router.gone,
         withheld=options["schemes"],
+        grace_seconds=options["drain-grace"],
     )
     listening = ListeningService(
         reactor,
@@ -61,5 +74,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         who="rvp-router",
         option="--listen",
     )
+    show_certificate(metrics, listening)
     listening.setServiceParent(top)
     return top

@@ -7,13 +7,16 @@ C{RVPFARM_...}.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +26,15 @@ from zope.interface import implementer
 from rvpfarm.protocol.address import is_ip
 from rvpfarm.protocol.calls import SIGN_IN_SCHEMES, withhold
 from rvpfarm.tap.reactor import install
+
+#: So long idle connections have for their next request when their server stops.
+GRACE_SECONDS = 5.0
+
+#: No span that an option gives is longer.
+_MOST_SECONDS = 3600
+
+#: How long an orderly stop may take when standard input ends, besides the delay that was asked for.
+PATIENCE_SECONDS = 10.0
 
 #: With this variable set to 1 a daemon stops when its standard input ends.
 STOP_AT_EOF = "RVPFARM_STOP_AT_EOF"
@@ -53,6 +65,18 @@ def parse_host_port(text: str, option: str) -> HostPort:
     if not host or not colon or not (port.isascii() and port.isdigit()) or not 0 < int(port) < 65536:
         raise UsageError(f"--{option}: {text!r} is not ADDRESS:PORT, such as 127.0.0.1:8080")
     return HostPort(host, int(port))
+
+
+def parse_seconds(text: str | None, option: str, *, default: float) -> float:
+    """The value of C{option} as a number of seconds; C{default} when it is not given.
+
+    @raise UsageError: it is no such number, or more than an hour.
+    """
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,4}(\.[0-9]{1,6})?", text) or float(text) > _MOST_SECONDS:
+        raise UsageError(f"--{option}: {text!r} is not a number of seconds from 0 to {_MOST_SECONDS}")
+    return float(text)
 
 
 def default_key_file(directory: str) -> str:
@@ -150,15 +174,37 @@ class RouterOptions(DaemonOptions):
             "the only ways to sign in that are offered to callers of this listener, of those that the policy "
             f"allows: any of {', '.join(SIGN_IN_SCHEMES)}; default: all ($RVPFARM_SCHEMES)",
         ],
+        [
+            "drain-delay",
+            None,
+            None,
+            "seconds for which all is still served, and /readyz says no, when told to stop; default 0 "
+            "($RVPFARM_DRAIN_DELAY)",
+        ],
+        [
+            "drain-grace",
+            None,
+            None,
+            "seconds that idle connections have after that for their next request; default 5 "
+            "($RVPFARM_DRAIN_GRACE)",
+        ],
     ]
-    environment = {**DaemonOptions.environment, "listen": "RVPFARM_LISTEN", "schemes": "RVPFARM_SCHEMES"}
+    environment = {
+        **DaemonOptions.environment,
+        "listen": "RVPFARM_LISTEN",
+        "schemes": "RVPFARM_SCHEMES",
+        "drain-delay": "RVPFARM_DRAIN_DELAY",
+        "drain-grace": "RVPFARM_DRAIN_GRACE",
+    }
 
     def postOptions(self) -> None:
         """Complete and check; C{self["schemes"]} is then the bits of L{Call.withheld}.
 
-        @raise UsageError: a scheme is unknown.
+        @raise UsageError: a scheme is unknown, or a span malformed.
         """
         super().postOptions()
+        self["drain-delay"] = parse_seconds(self["drain-delay"], "drain-delay", default=0.0)
+        self["drain-grace"] = parse_seconds(self["drain-grace"], "drain-grace", default=GRACE_SECONDS)
         if self["schemes"] is None:
             self["schemes"] = 0
             return
@@ -258,15 +304,21 @@ class StopAtEof(Service):
 
     _log = Logger()
 
-    #: How long an orderly stop may take.
-    patience_seconds = 10.0
-
-    def __init__(self, reactor: Any, *, fd: int = 0, wanted: bool | None = None) -> None:
+    def __init__(
+        self,
+        reactor: Any,
+        *,
+        fd: int = 0,
+        wanted: bool | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+    ) -> None:
         """
         @param reactor: the real one (C{Any}: no one interface has readers, timers and C{stop}).
         @param fd: what to watch.
         @param wanted: C{None} asks the environment.
+        @param patience_seconds: how long an orderly stop may take.
         """
+        self.patience_seconds = patience_seconds
         self._reactor = reactor
         self._fd = fd
         self._wanted = os.environ.get(STOP_AT_EOF) == "1" if wanted is None else wanted
@@ -295,7 +347,8 @@ class StopAtEof(Service):
         self._forget()
         self._log.info("standard input ended; stopping")
         self._reactor.callLater(self.patience_seconds, self._leave)
-        self._reactor.stop()
+        with suppress(ReactorNotRunning):  # it stops already
+            self._reactor.stop()
 
     def _leave(self) -> None:
         """The orderly stop took too long."""

@@ -241,6 +241,17 @@ class ChangesTests(CacheCase):
         self.poll(Changes(11, farm=True))
         self.assertEqual((self.told, seen), ([None], ["never"]))
 
+    def test_reload(self) -> None:
+        """An administrator who cannot wait a second need not; a look that is under way is not doubled."""
+        self.cache.reload()
+        self.clock.advance(0)
+        self.cache.reload()
+        self.source.feed.append(Changes(11, (PETRA.key,)))
+        self.threads.run()
+        self.assertEqual(self.told, [PETRA.key])
+        self.poll()
+        self.assertEqual(self.source.looked, [10, 11])
+
     def test_more_at_once(self) -> None:
         """A long feed is read to its end without waiting a second for each piece."""
         self.poll(Changes(11, (PETRA.key,), more=True), Changes(12, (TOMASZ.key,)))

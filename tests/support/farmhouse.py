@@ -56,7 +56,7 @@ class Member:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=state,
-                env={**os.environ, "RVPFARM_STOP_AT_EOF": "1"},
+                env={**os.environ, "RVPFARM_STOP_AT_EOF": "1", "RVPFARM_DRAIN_GRACE": "0"},
                 start_new_session=True,
             )
 

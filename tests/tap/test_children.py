@@ -170,7 +170,10 @@ class CommandLineTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """Settings meant for the farm itself do not reach its children; its end does."""
         ours = {"PATH": "/bin", "RVPFARM_DEMO_PASSWORD": "x", "RVPFARM_LISTEN": "y"}
-        self.assertEqual(child_environment(ours), {"PATH": "/bin", "RVPFARM_STOP_AT_EOF": "1"})
+        self.assertEqual(
+            child_environment(ours),
+            {"PATH": "/bin", "RVPFARM_STOP_AT_EOF": "1", "RVPFARM_DRAIN_GRACE": "0.5"},
+        )
 
 
 class TailTests(SynchronousTestCase):

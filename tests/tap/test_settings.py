@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from twisted.internet.error import ReactorNotRunning
 from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.usage import UsageError
@@ -117,6 +118,22 @@ class OptionsTests(SynchronousTestCase):
             error = self.assertRaises(UsageError, HomeOptions().parseOptions, [*given, text])
             self.assertIn("--dns", str(error))
 
+    def test_drain(self) -> None:
+        """How long to wait when stopping is a number of seconds; without a word, none before and five for the idle."""
+        given = ["-d", "sqlite:///x", "-n", "r"]
+        options = RouterOptions()
+        options.parseOptions(given)
+        self.assertEqual((options["drain-delay"], options["drain-grace"]), (0.0, 5.0))
+        self.environment["RVPFARM_DRAIN_DELAY"] = "12.5"
+        options = RouterOptions()
+        options.parseOptions([*given, "--drain-grace", "0"])
+        self.assertEqual((options["drain-delay"], options["drain-grace"]), (12.5, 0.0))
+        for text in ("-1", "soon", "1e3", "3601", "inf", ""):
+            error = self.assertRaises(
+                UsageError, RouterOptions().parseOptions, [*given, "--drain-grace", text]
+            )
+            self.assertIn("--drain-grace", str(error))
+
     def test_router_has_no_state(self) -> None:
         """A router has no state, and takes no option for it."""
         self.assertRaises(UsageError, RouterOptions().parseOptions, ["--state-dir", "x"])
@@ -161,6 +178,21 @@ class StopAtEofTests(SynchronousTestCase):
         self.assertEqual(left, [])
         self.reactor.advance(1)
         self.assertEqual(left, [1])
+
+    def test_stopping_already(self) -> None:
+        """The end of standard input is no trouble for a process that stops already; it only limits that."""
+        left: list[int] = []
+        self.patch(settings.os, "_exit", left.append)
+        self.start(True)
+        self.patch(self.reactor, "stop", self.stopped_already)
+        os.close(self.write)
+        self.reactor.getReaders()[0].doRead()
+        self.reactor.advance(10)
+        self.assertEqual(left, [1])
+
+    def stopped_already(self) -> None:
+        """As a reactor that stops."""
+        raise ReactorNotRunning
 
     def test_not_wanted(self) -> None:
         """Without the variable, standard input is left alone."""
