@@ -123,11 +123,17 @@ class Daemon(MultiService):
             except Exception:  # or those behind it would not be reloaded
                 self._log.failure("{service} did not reload as it should", service=service)
                 well = False
+        if well:
+            self._log.info("reloaded: certificates are those of the files, settings those of the directory")
         return well
 
     def roll(self) -> None:
-        """What C{SIGUSR2} asks of a supervisor of several workers."""
-        self._log.warn("SIGUSR2 replaces the workers of --workers one by one, and there are none here")
+        """Have the workers replaced one by one, where there are any."""
+        rolls = [service.roll for service in self._everything(self) if hasattr(service, "roll")]
+        for roll in rolls:
+            roll()
+        if not rolls:
+            self._log.warn("SIGUSR2 replaces the workers of --workers one by one, and there are none here")
 
     def _everything(self, parent: MultiService) -> Iterator[IService]:
         for service in parent:
@@ -221,7 +227,7 @@ def attend(
     )
     delay = options.get("drain-delay") or 0.0
     for service in (
-        _hear_signals(top, reactor, notices, metrics),
+        hear_signals(top, reactor, notices, metrics.reloaded),
         StopAtEof(reactor, patience_seconds=PATIENCE_SECONDS + delay),
         LagProbe(reactor, metrics),
         health,
@@ -233,14 +239,18 @@ def attend(
     return metrics
 
 
-def _hear_signals(top: Daemon, reactor: Any, notices: Notices, metrics: Metrics) -> Signals:
-    """C{SIGHUP} reloads, and a second C{SIGTERM} or C{SIGINT} hurries (C{Any}: as in L{attend})."""
+def hear_signals(top: Daemon, reactor: Any, notices: Notices, reloaded: Callable[[str], None]) -> Signals:
+    """What hears signals: C{SIGHUP} reloads, C{SIGUSR2} rolls, a second C{SIGTERM} or C{SIGINT} hurries.
+
+    @param reactor: C{Any}: as in L{attend}.
+    @param reloaded: told what came of each reload, C{"done"} or C{"failed"}.
+    """
 
     def reload() -> None:
         """Read again what can be, unless it will not be needed."""
         if not top.draining:
             notices.reloading()
-            metrics.reloaded("done" if top.reload() else "failed")
+            reloaded("done" if top.reload() else "failed")
             notices.reloaded()
 
     signals = Signals(reactor, {signal.SIGHUP: reload, signal.SIGUSR2: top.roll})

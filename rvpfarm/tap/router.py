@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.python.usage import UsageError
 
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.calls import Limits
@@ -21,6 +22,7 @@ from rvpfarm.tap.daemon import (
     show_certificate,
 )
 from rvpfarm.tap.settings import RouterOptions, default_listen
+from rvpfarm.tap.supervisor import make_supervisor, parse_workers
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
 
@@ -30,6 +32,33 @@ class Options(RouterOptions):
 
     longdesc = "Finds the home of whom a request is for, and forwards the request or refers the caller."
 
+    optParameters = [
+        [
+            "workers",
+            "w",
+            None,
+            "processes that share the address, one for each core, say; SIGUSR2 replaces them one by one; "
+            "default 1 ($RVPFARM_WORKERS)",
+        ],
+    ]
+    environment = {**RouterOptions.environment, "workers": "RVPFARM_WORKERS"}
+
+    def choose_reactor(self) -> None:
+        """Have a router run on the loop, but the supervisor of several where child processes work well."""
+        self["workers"] = parse_workers(self["workers"])
+        if self["workers"] == 1:
+            super().choose_reactor()
+
+    def postOptions(self) -> None:
+        """Complete and check.
+
+        @raise UsageError: an option is malformed, or a needed one missing.
+        """
+        super().postOptions()
+        first, count = self["metrics"], self["workers"]
+        if first is not None and first.port + count > 65536:
+            raise UsageError(f"--metrics: {count} ports from {first.port} on are more than there are")
+
 
 def makeService(options: Options, reactor: Any = None) -> IService:
     """Build the router; nothing listens until it is started.
@@ -38,6 +67,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """
     if reactor is None:
         from twisted.internet import reactor
+    if options["workers"] > 1:
+        return make_supervisor(options, reactor)
     top = Daemon(reactor, delay_seconds=options["drain-delay"])
 
     def missing() -> Sequence[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,18 +89,24 @@ def default_key_file(directory: str) -> str:
 
 
 class EnvironmentOptions(Options):
-    """Options whose defaults come from the environment.  Making one chooses the daemon's reactor.
+    """Options whose defaults come from the environment.  Reading them chooses the daemon's reactor.
 
     @cvar environment: the variable of each option that has one.
     @cvar needed: options that must have a value.
+    @ivar given: the words that were read.
     """
 
     environment: Mapping[str, str] = {}
     needed: tuple[str, ...] = ()
 
-    def __init__(self) -> None:
+    def parseOptions(self, options: Sequence[str] | None = None) -> None:
+        """Read them."""
+        self.given = tuple(sys.argv[1:] if options is None else options)
+        super().parseOptions(self.given)
+
+    def choose_reactor(self) -> None:
+        """Have the daemon run on the loop, whose transports are the fast ones."""
         install()
-        super().__init__()
 
     def postOptions(self) -> None:
         """Fill in from the environment, then see that nothing is missing.
@@ -113,6 +119,7 @@ class EnvironmentOptions(Options):
         for name in self.needed:
             if self[name] is None:
                 raise UsageError(f"--{name} is needed (or {self.environment[name]} in the environment)")
+        self.choose_reactor()
 
 
 class DaemonOptions(EnvironmentOptions):

@@ -94,14 +94,12 @@ class FastPort:
         *,
         backlog: int,
         tls: ServerTLS | None,
-        shared: bool = False,
     ) -> None:
         """
         @param sock: bound and listening.
-        @param shared: other processes have it too, and who waits on it when this one stops is left to them.
         """
         self._loop, self._socket, self._factory, self._tls = loop, sock, factory, tls
-        self._backlog, self._shared = backlog, shared
+        self._backlog = backlog
         self._host = address_of(sock.getsockname())
         self._handle: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
@@ -153,8 +151,8 @@ class FastPort:
 
     async def _stop(self, serving: asyncio.Task[None]) -> None:
         await serving
-        # Closing the socket resets whoever waits to be accepted.
-        waiting = [] if self._shared or self._server is None else self._accept_waiting()
+        # Closing the socket resets whoever waits to be accepted, unless others share it.
+        waiting = [] if self._server is None else self._accept_waiting()
         taken = [self._loop.create_task(self._take(connection)) for connection in waiting]
         self._close()
         end = self._loop.time() + SETTLE_SECONDS

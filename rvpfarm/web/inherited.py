@@ -130,7 +130,7 @@ class FastInheritedEndpoint:
         loop = loop_of(self._reactor)
         if loop is None:
             return self._without_loop(sock, protocolFactory)
-        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls, shared=True)
+        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls)
         port.startListening()
         return succeed(port)
 

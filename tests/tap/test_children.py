@@ -86,15 +86,15 @@ class ChildrenTests(SynchronousTestCase):
     def test_start(self) -> None:
         """It is started as asked, and what it writes is in its log."""
         self.assertEqual((self.runs[0].arguments, self.runs[0].environment), (["python", "-x"], {"A": "b"}))
-        self.runs[0].protocol.outReceived(b"out\n")
-        self.runs[0].protocol.errReceived(b"err\n")
+        self.runs[0].protocol.childDataReceived(1, b"out\n")
+        self.runs[0].protocol.childDataReceived(2, b"err\n")
         self.finish()
         self.assertEqual(self.children.log_path("home1").read_bytes(), b"out\nerr\n")
 
     def test_log_is_bounded(self) -> None:
         """However much it writes, a few files of about a megabyte are all there is."""
         for _ in range(100):
-            self.runs[0].protocol.outReceived(b"x" * 99_999 + b"\n")
+            self.runs[0].protocol.childDataReceived(1, b"x" * 99_999 + b"\n")
         self.finish()
         sizes = [path.stat().st_size for path in self.folder.iterdir()]
         self.assertEqual(len(sizes), 3)

@@ -13,6 +13,12 @@ from twisted.internet import reactor
 print(type(reactor).__name__, type(getattr(reactor, "_asyncioEventloop", None)).__module__)
 """
 
+#: Reads the options of a router.
+_READ = """
+from rvpfarm.tap.router import Options
+Options().parseOptions(["-d", "sqlite:///x", "-n", "r1"])
+"""
+
 
 def run_python(program: str) -> str:
     """What a program prints."""
@@ -26,16 +32,17 @@ class InstallTests(SynchronousTestCase):
     """Daemons come up on the right reactor without anybody naming it."""
 
     def test_options_choose_uvloop(self) -> None:
-        """Making the options of a daemon chooses uvloop."""
-        program = "from rvpfarm.tap.settings import RouterOptions\nRouterOptions()\n"
-        self.assertEqual(run_python(program + _SHOW), "LoopReactor uvloop\n")
+        """Reading the options of a daemon chooses uvloop."""
+        self.assertEqual(run_python(_READ + _SHOW), "LoopReactor uvloop\n")
+
+    def test_several_workers(self) -> None:
+        """A router with several workers starts processes, for which Twisted's own reactor is made."""
+        program = _READ.replace('"r1"', '"r1", "--workers", "2"')
+        self.assertRegex(run_python(program + _SHOW), r"^(?!Loop)\w+Reactor builtins\n$")
 
     def test_a_chosen_reactor_stays(self) -> None:
         """What C{twistd -r} installed is kept."""
-        program = (
-            "from twisted.internet import selectreactor; selectreactor.install()\n"
-            "from rvpfarm.tap.settings import RouterOptions\nRouterOptions()\n"
-        )
+        program = "from twisted.internet import selectreactor; selectreactor.install()\n" + _READ
         self.assertEqual(run_python(program + _SHOW), "SelectReactor builtins\n")
 
     def test_without_uvloop(self) -> None:
