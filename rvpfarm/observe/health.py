@@ -160,8 +160,8 @@ class HealthServer(Service):
 
     _log = Logger()
 
-    #: Between two attempts to listen.
-    retry_seconds = 5.0
+    #: Between two attempts to listen: a worker's successor waits for the address of the worker.
+    retry_seconds = 1.0
 
     #: How often the loop shows that it runs, and how long it may fail to before C{/healthz} says so.
     beat_seconds = 2.0

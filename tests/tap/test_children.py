@@ -24,6 +24,7 @@ class FakeProcess:
         self.protocol = protocol
         self.arguments = arguments
         self.environment = environment
+        self.how: dict[str, Any] = {}
         self.signals: list[str] = []
         self.over = False
 
@@ -48,11 +49,14 @@ class FakeReactor(Clock):
         self.runs: list[FakeProcess] = []
         self.broken = False
 
-    def spawnProcess(self, protocol: Any, path: str, arguments: list[str], env: dict[str, str]) -> None:
+    def spawnProcess(
+        self, protocol: Any, executable: str, arguments: list[str], env: dict[str, str], **how: Any
+    ) -> None:
         """Start one."""
         if self.broken:
             raise OSError("no more processes")
         process = FakeProcess(protocol, arguments, env)
+        process.how = how
         self.runs.append(process)
         protocol.makeConnection(process)
 
@@ -155,6 +159,101 @@ class ChildrenTests(SynchronousTestCase):
         self.assertEqual(self.failing, [("home1", "no more processes")])
         self.successResultOf(self.children.stopService())
         self.assertGreater(len(self.flushLoggedErrors(OSError)), 0)
+
+
+class OneChildTests(SynchronousTestCase):
+    """Single children can be told something, listened to, and taken off."""
+
+    def setUp(self) -> None:
+        """Two children, of which one is listened to."""
+        self.reactor = FakeReactor()
+        self.heard: list[tuple[int, bytes]] = []
+        self.ended: list[str] = []
+        self.failing: list[str] = []
+        self.children = Children(
+            self.reactor,
+            None,
+            lambda name, how: self.failing.append(name),
+            ended=self.ended.append,
+            kill_seconds=30,
+        )
+        self.children.add(
+            "one",
+            ["python"],
+            {},
+            descriptors={0: "w", 3: 17, 4: "r"},
+            heard=lambda fd, data: self.heard.append((fd, data)),
+            directory="/srv",
+        )
+        self.children.add("two", ["python"], {})
+        self.children.startService()
+        self.one, self.two = self.reactor.runs
+
+    def finish(self) -> None:
+        """Stop, and let everything end."""
+        stopped = self.children.stopService()
+        for run in self.reactor.runs:
+            if not run.over:
+                run.end()
+        self.successResultOf(stopped)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_how(self) -> None:
+        """A child has the descriptors and the place that it was to have, and is heard on each of them."""
+        self.assertEqual(self.one.how, {"childFDs": {0: "w", 3: 17, 4: "r"}, "path": "/srv"})
+        self.assertEqual(self.two.how, {})
+        self.one.protocol.childDataReceived(4, b"READY=1\n")
+        self.assertEqual(self.heard, [(4, b"READY=1\n")])
+        self.finish()
+
+    def test_signals(self) -> None:
+        """A signal is sent to all or to one; to one that is gone it is not."""
+        self.children.send("HUP")
+        self.children.send("KILL", "two")
+        self.two.over = True
+        self.children.send("HUP")
+        self.assertEqual((self.one.signals, self.two.signals), (["HUP", "HUP"], ["HUP", "KILL"]))
+        self.two.over = False
+        self.finish()
+
+    def test_removed(self) -> None:
+        """A child that is taken off is told to stop, and not started again; the others run on."""
+        gone = self.children.remove("one")
+        self.assertEqual(self.one.signals, ["TERM"])
+        self.assertNoResult(gone)
+        self.one.end(signal=15)
+        self.successResultOf(gone)
+        self.reactor.advance(60)
+        self.assertEqual((len(self.reactor.runs), self.ended, self.two.signals), (2, ["one"], []))
+        self.children.add("one", ["python"], {})
+        self.assertEqual(len(self.reactor.runs), 3)
+        self.finish()
+
+    def test_removed_by_force(self) -> None:
+        """One that does not stop is killed when it has had its time."""
+        self.children.remove("one")
+        self.reactor.advance(30)
+        self.assertEqual(self.one.signals, ["TERM", "KILL"])
+        self.one.end(signal=9)
+        self.finish()
+
+    def test_removed_between_two_runs(self) -> None:
+        """One that waits to be started again is gone already."""
+        self.one.end(1)
+        self.successResultOf(self.children.remove("one"))
+        self.reactor.advance(60)
+        self.assertEqual(len(self.reactor.runs), 2)
+        self.finish()
+
+    def test_stop_waits_for_the_removed(self) -> None:
+        """The service has stopped when those that were taken off are gone as well."""
+        gone = self.children.remove("one")
+        stopped = self.children.stopService()
+        self.two.end()
+        self.assertNoResult(stopped)
+        self.one.end()
+        self.successResultOf(gone)
+        self.successResultOf(stopped)
 
 
 class CommandLineTests(SynchronousTestCase):
