@@ -6,8 +6,10 @@ Unlike the other daemons it stays on Twisted's own reactor, on which child proce
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +24,7 @@ from rvpfarm.tap.banner import render_banner
 from rvpfarm.tap.plan import Member, Plan, check_free, make_plan
 from rvpfarm.tap.readiness import Readiness
 from rvpfarm.tap.settings import HostPort, default_listen
-from rvpfarm.tap.signals import leave_with_failure
+from rvpfarm.tap.signals import Signals, leave_with_failure
 from rvpfarm.tap.state import State, open_state
 
 #: What is run when no option says otherwise.
@@ -115,6 +117,7 @@ class FarmService(MultiService):
         complain: Callable[[str], None],
         *,
         fail: Callable[[], None] = leave_with_failure,
+        install: Callable[[int, Any], Any] = signal.signal,
     ) -> None:
         """
         @param reactor: the real one (C{Any}: no one interface has processes, connections and C{stop}).
@@ -124,6 +127,7 @@ class FarmService(MultiService):
         @param announce: called once, when all are ready.
         @param complain: told in a few lines what is wrong.
         @param fail: arranges for an exit status that tells of failure.
+        @param install: as C{signal.signal} (C{Any}: as handlers of signals are of several kinds).
         """
         super().__init__()
         self._reactor = reactor
@@ -132,6 +136,7 @@ class FarmService(MultiService):
         self._complain = complain
         self._fail = fail
         self._announced = False
+        self._signals = Signals(reactor, {}, install=install)
         self.children = children(self._failing)
         self.children.setServiceParent(self)
         places = {member.name: member.metrics for member in plan.members}
@@ -139,11 +144,17 @@ class FarmService(MultiService):
         self._readiness.setServiceParent(self)
 
     def stopService(self) -> Deferred[Any]:
-        """Stop the children; fires when the last one is gone and another farm may have the state."""
+        """Stop the children; fires when the last one is gone and another farm may have the state.
+
+        Whoever presses Ctrl-C again meanwhile has them stop without waiting for anything.
+        """
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._signals.take(number, partial(self.children.send, "TERM"))
         stopped = maybeDeferred(super().stopService)
 
         def release(result: Any) -> Any:
             """Let another farm in."""
+            self._signals.stopService()
             self._lock.close()
             return result
 

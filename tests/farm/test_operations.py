@@ -256,6 +256,26 @@ class RestartTests(OperationsCase):
             self.assertEqual(daemon.stop(), -signal.SIGTERM)
             self.assertNotIn("Traceback", daemon.log)
 
+    def test_home(self) -> None:
+        """A home takes its sockets from systemd as well, that of the farm link by its name like the other."""
+        self.site = Site()
+        self.addCleanup(self.site.close)
+        self.assertEqual(self.site.home.stop(), -signal.SIGTERM)
+        names = ("web", "link")
+        sockets = [socket.create_server((LOOPBACK, port)) for port in self.site.home_ports]
+        with sockets[0], sockets[1]:
+            self.site.home = self.site.start_home(
+                *("--listen", "fast:systemd:name=web", "--link", "fast:systemd:domain=INET:name=link"),
+                sockets=list(zip(names, sockets, strict=True)),
+            )
+            self.router()
+            await_ready(self.site.metrics)
+            for port in (self.site.port, self.site.home_ports[0]):
+                with socket.create_connection((LOOPBACK, port)) as sock:
+                    sock.settimeout(PATIENCE_SECONDS)
+                    sock.sendall(ask(close=True))
+                    self.assertIn(b"HTTP/1.1 200 ", sock.recv(65536))
+
     def test_bad_descriptor(self) -> None:
         """A descriptor that is none ends it with a sentence."""
         for description, sentence in (

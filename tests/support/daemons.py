@@ -229,6 +229,7 @@ class Site:
 
     @ivar where: the directory of all its files.
     @ivar port: of the router on record.
+    @ivar home_ports: of the home: for callers, and for farm members.
     @ivar metrics: the first of several neighbouring ports for the health of routers.
     """
 
@@ -236,15 +237,15 @@ class Site:
         self._open = ExitStack()
         self.where = self._open.enter_context(scratch())
         self.url = f"sqlite:///{self.where / 'directory.sqlite'}"
-        home_port, link_port, self.port, home_metrics = free_ports(4)
+        home_port, link_port, self.port, self._home_metrics = free_ports(4)
+        self.home_ports = home_port, link_port
         self.metrics = free_metrics_base(8)
         self._number = 0
         store, _ = handlers.prepare(self.url, self.where / "farm.key")
         handlers.init(store)
         self._fill(store, home_port, link_port)
         store.close()
-        self.home = self.start("rvp-home", "home1", home_metrics, "--state-dir", str(self.where / "home1"))
-        await_ready(home_metrics)
+        self.home = self.start_home()
 
     def _fill(self, store: Store, home_port: int, link_port: int) -> None:
         handlers.add_domain(store, DOMAIN, ["farm.localhost"])
@@ -267,6 +268,13 @@ class Site:
         self._number += 1
         log = self.where / f"{name}-{self._number}.log"
         return Daemon(log, plugin, *self.options(name, metrics), *options, **how)  # type: ignore[arg-type]
+
+    def start_home(self, *options: str, **how: object) -> Daemon:
+        """Start the home, and wait until it is ready."""
+        state = str(self.where / "home1")
+        home = self.start("rvp-home", "home1", self._home_metrics, "--state-dir", state, *options, **how)
+        await_ready(self._home_metrics)
+        return home
 
     def router(self, *options: str, **how: object) -> Daemon:
         """Start the router."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,12 @@ class FakeChildren(Service):
 
     def __init__(self, failing: Any) -> None:
         self.failing = failing
+        self.sent: list[str] = []
         self.stopped: Deferred[None] = Deferred()
+
+    def send(self, signal_name: str) -> None:
+        """Note it."""
+        self.sent.append(signal_name)
 
     def log_path(self, name: str) -> Path:
         """A log that is not there."""
@@ -126,6 +132,7 @@ class FarmServiceTests(SynchronousTestCase):
         self.lock = io.StringIO()
         self.said: list[str] = []
         self.failed: list[bool] = []
+        self.handlers: dict[int, Any] = {}
         self.farm = FarmService(
             self.reactor,
             FakeChildren,
@@ -134,6 +141,7 @@ class FarmServiceTests(SynchronousTestCase):
             lambda: self.said.append("ready"),
             self.said.append,
             fail=lambda: self.failed.append(True),
+            install=self.handlers.__setitem__,
         )
         self.farm.startService()
 
@@ -175,6 +183,17 @@ class FarmServiceTests(SynchronousTestCase):
         self.farm.children.stopped.callback(None)
         self.successResultOf(stopped)
         self.assertTrue(self.lock.closed)
+
+    def test_out_of_patience(self) -> None:
+        """Whoever presses Ctrl-C again while it stops has the children hurry."""
+        self.assertEqual(self.handlers, {})
+        stopped = self.farm.stopService()
+        self.reactor.callFromThread = lambda function: function()
+        self.handlers[signal.SIGINT](signal.SIGINT, None)
+        self.assertEqual(self.farm.children.sent, ["TERM"])
+        self.farm.children.stopped.callback(None)
+        self.successResultOf(stopped)
+        self.assertEqual(set(self.handlers.values()), {signal.SIG_DFL})
 
 
 class Answering(StringTransport):
