@@ -121,7 +121,7 @@ class Relayed:
 class Refusal(Exception):
     """A "no" that the caller earned.
 
-    Raised in cores, caught in exactly one place, C{rvpfarm.web.server}, which makes a L{Reply} of it.
+    Raised in cores, caught in exactly one place, C{rvpfarm.web.connection}, which makes a L{Reply} of it.
 
     @ivar status: the status code it is answered with.
     """
