@@ -96,6 +96,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "referral": ("auto", "always", "never"),
     "federation": ("closed", "open"),
     "default-acl": OPENNESS,
+    "forwarded-header": ("x-forwarded-for", "forwarded", "none"),
 }
 
 #: The least and the greatest value of each policy that is a number.
@@ -103,7 +104,13 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "password-length": (4, 64),
     "failed-logins": (0, 1000),
     "renewal-jitter": (0, 50),
+    "max-connections": (1, 1_000_000),
+    "connections-per-source": (1, 1_000_000),
+    "inbound-queue": (1, 1_000_000),
 }
+
+#: The policies that count for the farm as a whole, and not for a domain.
+FARM_WIDE = frozenset({"forwarded-header", "max-connections", "connections-per-source", "inbound-queue"})
 
 #: What a range of addresses may count as.
 NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
@@ -328,6 +335,8 @@ def change_policy(
     change = PolicyChange("", 0)
     if name not in POLICIES:
         raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+    if domain is not None and name in FARM_WIDE:
+        raise Refused(f"{name} counts for the farm as a whole; leave --domain out")
     kept = None if value is None else _check_policy(name, value)
     with suppress(Rehearsed), store.change(actor or default_actor(), "policy set", name) as writing:
         scope = "" if domain is None else domain_named(writing.farm().domains, domain).name

@@ -177,6 +177,11 @@ class Farm:
             return self.domains[domain].policies[name]
         return self.policies.get(name, default)
 
+    def number(self, name: str, domain: str | None = None) -> int:
+        """The setting C{name}, which is a number; its default if somebody got something else into the tables."""
+        value = self.policy(name, domain)
+        return int(value if value.isascii() and value.isdigit() else POLICIES[name])
+
 
 #: Every policy with its default.
 POLICIES: Mapping[str, str] = {
@@ -201,6 +206,15 @@ POLICIES: Mapping[str, str] = {
     "failed-logins": "10",
     # by how many per cent at most a renewed lease is announced shorter, so that renewals spread; 0 for none
     "renewal-jitter": "5",
+    # the header by which a proxy in a network of kind "trusted-proxy" says who calls: "x-forwarded-for",
+    # "forwarded" (RFC 7239) or "none"; one only, for a proxy that writes one lets a forged other one pass
+    "forwarded-header": "x-forwarded-for",
+    # the most connections of callers that one process holds, in all and from one address (IPv6: one /64);
+    # proxies in a network of kind "trusted-proxy" count only in all
+    "max-connections": "20000",
+    "connections-per-source": "512",
+    # the most requests that one process has in work or waiting; more are answered 503 (KB 318158)
+    "inbound-queue": "1024",
 }
 
 

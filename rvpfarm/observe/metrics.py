@@ -31,7 +31,8 @@ GAUGES = {
     "subscriptions": "Subscriptions held, by type",
     "queue_depth": "Work waiting, by queue",
     "outbound_connections": "Open connections to others, by kind of peer",
-    "connections": "Open connections from callers",
+    "connections": "Connections from callers, those on their way in included",
+    "connections_limit": "The most connections from callers that are taken",
     "in_work": "Requests in work",
     "authenticated_connections": "Connections that NTLM or Negotiate has proved, here",
     "directory_staleness_seconds": "How long ago the directory was last known to be current",
@@ -114,7 +115,10 @@ class Metrics:
             "request_seconds", "From the end of a request to its answer", ("verb",), buckets=_FAST
         )
         self._rejected = self._counter(
-            "rejected", "Requests refused for load", ("reason",), [("queue",), ("conn",), ("drain",)]
+            "rejected",
+            "Requests and connections turned away",
+            ("reason",),
+            [("queue",), ("conn",), ("source",), ("proxy",), ("drain",)],
         )
         self._route = self._counter(
             "route",
@@ -207,7 +211,10 @@ class Metrics:
         known[1].observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A request was refused for load: C{"queue"}, C{"conn"} or C{"drain"}."""
+        """A request or a connection was turned away.
+
+        @param reason: C{"queue"}, C{"conn"}, C{"source"}, C{"proxy"} or C{"drain"}.
+        """
         self._rejected.child((reason,)).inc()
 
     def route(self, decision: str) -> None:

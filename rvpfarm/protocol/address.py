@@ -19,6 +19,9 @@ USERS = "/instmsg/aliases/"
 _LOCAL = "/instmsg/local/"
 _LONGEST = 2048
 
+#: Bits of an IPv6 address that tell one customer of a provider from the next.
+_SITE = 64
+
 _AUTHORITY = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])\.?(?::([0-9]{0,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_.~!$'+-]+)+/?")
@@ -195,6 +198,29 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def unmapped(address: str) -> str:
+    """An address as a socket names it, an IPv4 address on an IPv6 socket as what it is."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
+def site_of(address: str) -> str:
+    """What is counted as one address: an IPv4 address, or the network of an IPv6 one.
+
+    A single customer has a whole IPv6 network, and could come from each of its addresses.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{parsed.packed[: _SITE // 8].hex()}/{_SITE}"
 
 
 def _principal(authority: str, path: str, names: Names) -> Principal:

@@ -64,10 +64,13 @@ def route(
 
 
 def is_inside(peer: str, networks: Iterable[Network]) -> bool:
-    """Whether the address C{peer} lies in a range that is inside; without such ranges, everybody is."""
+    """Whether the address C{peer} lies in a range that is inside; without such ranges, everybody is.
+
+    @param peer: empty for a caller behind a proxy that does not say who it is, and who is never inside.
+    """
     ranges = [network for network in networks if network.kind == "inside"]
     if not ranges:
-        return True
+        return bool(peer)
     try:
         address = _number(peer)
     except ValueError:

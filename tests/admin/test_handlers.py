@@ -324,6 +324,21 @@ class SettingTests(HandlerCase):
             "digest-sha-256 digest-md5",
         )
 
+    def test_limits(self) -> None:
+        """Limits are numbers, and hold for the farm as a whole, never for a domain alone."""
+        for name in ("max-connections", "connections-per-source", "inbound-queue"):
+            self.assertEqual(handlers.set_policy(self.store, name, "0700"), "700")
+            self.refused("from 1 to 1000000", handlers.set_policy, name, "0")
+            self.refused("leave --domain out", handlers.set_policy, name, "7", "im.fabrik.example")
+
+    def test_forwarded_header(self) -> None:
+        """One header at most says who calls, and it is the same one for the whole farm."""
+        self.assertEqual(handlers.set_policy(self.store, "forwarded-header", "Forwarded"), "forwarded")
+        self.refused("give one of", handlers.set_policy, "forwarded-header", "forwarded x-forwarded-for")
+        self.refused(
+            "leave --domain out", handlers.set_policy, "forwarded-header", "none", "im.fabrik.example"
+        )
+
     def test_policy_refused(self) -> None:
         """Unknown policies, values and domains are refused with the known ones."""
         change = handlers.set_policy

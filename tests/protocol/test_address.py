@@ -13,6 +13,7 @@ from rvpfarm.protocol.address import (
     parse_call_back,
     parse_principal,
     parse_target,
+    site_of,
 )
 from rvpfarm.protocol.calls import BadRequest, NotFound
 from tests.support.hypothesis import MODEST
@@ -373,3 +374,20 @@ class NamesTests(SynchronousTestCase):
         """Addresses are told from names."""
         self.assertTrue(all(map(is_ip, ("192.0.2.1", "::1", "[::1]"))))
         self.assertFalse(any(map(is_ip, ("im.fabrik.example", "localhost", "1.2.3", ""))))
+
+
+class SiteTests(SynchronousTestCase):
+    """What is counted as one address."""
+
+    def test_sites(self) -> None:
+        """An IPv4 address however it is written, the network of an IPv6 one, and anything else as it is."""
+        for text, site in (
+            ("192.0.2.77", "192.0.2.77"),
+            ("::ffff:192.0.2.77", "192.0.2.77"),
+            ("2001:db8:1:2:3:4:5:6", "20010db800010002/64"),
+            ("[2001:db8:1:2::9]", "20010db800010002/64"),
+            ("fe80::1%eth0", "fe80000000000000/64"),
+            ("", ""),
+            ("not:an:address", "not:an:address"),
+        ):
+            self.assertEqual(site_of(text), site)
