@@ -178,7 +178,7 @@ class Farm:
         return self.policies.get(name, default)
 
     def number(self, name: str, domain: str | None = None) -> int:
-        """The setting C{name}, which is a number; its default if somebody got something else into the tables."""
+        """The setting C{name}, a number; its default if something else got into the tables somehow."""
         value = self.policy(name, domain)
         return int(value if value.isascii() and value.isdigit() else POLICIES[name])
 

@@ -13,13 +13,14 @@ from twisted.logger import Logger
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
-from rvpfarm.directory.model import DirectoryUnavailable, Home, Router
+from rvpfarm.directory.model import Directory, DirectoryUnavailable, Home, Router
 from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
 from rvpfarm.observe.metrics import LagProbe, Metrics
 from rvpfarm.tap.settings import DaemonOptions, StopAtEof
 from rvpfarm.web.fast import FastClientEndpoint
+from rvpfarm.web.server import CallFactory
 
 _Member = TypeVar("_Member", Home, Router)
 
@@ -119,6 +120,14 @@ def attend(
         server = HealthServer(place.host, place.port, registry, clock=reactor, ready=ready)
         server.setServiceParent(top)
     return metrics
+
+
+def heed(calls: CallFactory, directory: Directory, metrics: Metrics) -> None:
+    """Have a listener keep to the limits and proxies that the directory names, and show how full it is."""
+    calls.follow(directory)
+    metrics.gauge("queue_depth", lambda: calls.admission.in_work, queue="inbound")
+    metrics.gauge("connections", lambda: calls.edge.used)
+    metrics.gauge("connections_limit", lambda: calls.edge.limit)
 
 
 def load_key(options: DaemonOptions) -> FarmKey:

@@ -27,7 +27,17 @@ from rvpfarm.link.links import LinkFactory, Links
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import (
+    Daemon,
+    OnStart,
+    OnStop,
+    attend,
+    connector,
+    heed,
+    load_key,
+    open_directory,
+    record_of,
+)
 from rvpfarm.tap.settings import HomeOptions, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.listening import ListeningService
@@ -97,7 +107,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     home.setServiceParent(top)
     admission = Admission(Limits().in_work)
-    metrics.gauge("queue_depth", lambda: admission.in_work, queue="inbound")
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
 
     def gone(connection: str) -> None:
@@ -115,6 +124,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=gone,
         withheld=options["schemes"],
     )
+    heed(calls, directory, metrics)
     taken = LinkFactory(
         home.answer,
         key=key.link,

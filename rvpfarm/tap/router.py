@@ -10,7 +10,7 @@ from twisted.application.service import IService
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, heed, load_key, open_directory, record_of
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
@@ -54,6 +54,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=router.gone,
         withheld=options["schemes"],
     )
+    heed(calls, directory, metrics)
     listening = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),

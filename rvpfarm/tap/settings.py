@@ -141,7 +141,8 @@ class RouterOptions(DaemonOptions):
             "listen",
             "l",
             None,
-            "endpoint to listen on, as fast:tcp:80; default: as the directory says ($RVPFARM_LISTEN)",
+            "endpoint to listen on, as fast:tcp:80, or fast:tcp:80:proxyProtocol=1 behind a load balancer "
+            "that sends the PROXY protocol; default: as the directory says ($RVPFARM_LISTEN)",
         ],
         [
             "schemes",

@@ -17,7 +17,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from rvpfarm.protocol.calls import Busy, Call, Failed, Refusal, Relayed, Reply, TooSlow, Unreachable
+from rvpfarm.protocol.address import unmapped
+from rvpfarm.protocol.calls import (
+    CONNECTION_BOUND,
+    Busy,
+    Call,
+    Failed,
+    Refusal,
+    Relayed,
+    Reply,
+    TooSlow,
+    Unreachable,
+)
 from rvpfarm.web.deadline import Deadline
 from rvpfarm.web.reader import RequestReader, Stage
 from rvpfarm.web.writer import render_reply
@@ -41,6 +52,13 @@ _DISCARDED = 1 << 20
 _TURNED_AWAY = 256
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+#: What a peer is told that is turned away.
+_FULL = {
+    "conn": "too many connections",
+    "source": "too many connections from your address",
+    "drain": "this server is about to stop",
+}
 
 
 class _Turn:
@@ -72,6 +90,10 @@ class CallProtocol(Protocol):
 
     def __init__(self, factory: CallFactory) -> None:
         self.factory = factory
+        self._answer = factory.answer
+        self._withheld = factory.withheld
+        self._forwards = False  # a proxy's that is believed: each call has a caller of its own
+        self._source: str | None = None  # where it is counted
         self._reader = RequestReader(factory.limits)
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
@@ -91,17 +113,18 @@ class CallProtocol(Protocol):
     def connectionMade(self) -> None:
         """Take the connection up, or tell the peer that there are too many."""
         factory = self.factory
-        host: str = getattr(self.transport.getPeer(), "host", "")
-        self._peer = host[7:] if host.startswith("::ffff:") and "." in host else host
+        self._peer = unmapped(getattr(self.transport.getPeer(), "host", ""))
         self._name = factory.name_connection()
-        if factory.draining:
-            self._turn_away("drain", "this server is about to stop")
-        elif len(factory.connections) >= factory.limits.connections:
-            self._turn_away("conn", "too many connections")
-        else:
-            factory.connections.add(self)
-            self.transport.registerProducer(self, True)
-            self._expect(factory.seconds() + factory.limits.idle_seconds)
+        source = factory.edge.source_of(self._peer)
+        refused = "drain" if factory.draining else factory.edge.enter(source)
+        if refused:
+            self._turn_away(refused)
+            return
+        self._source = source
+        factory.connections.add(self)
+        self._judge()
+        self.transport.registerProducer(self, True)
+        self._expect(factory.seconds() + factory.limits.idle_seconds)
 
     def dataReceived(self, data: bytes) -> None:
         """Read C{data} and begin the calls that are complete with it."""
@@ -143,9 +166,55 @@ class CallProtocol(Protocol):
         self._closing = True
         self._deadline.stop()
         self._drop()
-        self.factory.forget(self)
-        if self.factory.on_gone is not None:
-            self.factory.on_gone(self._name)
+        factory = self.factory
+        if self._source is not None:
+            factory.edge.leave(self._source)
+            self._source = None
+        factory.forget(self)
+        if factory.on_gone is not None:
+            factory.on_gone(self._name)
+
+    # whom it speaks for
+
+    def _judge(self) -> None:
+        """Decide whether this is the connection of a proxy that is believed about its callers.
+
+        Such a one may carry the calls of many, so nothing that is proved on it counts for the next call
+        (design invariant 7), be there a header or not.
+        """
+        factory = self.factory
+        own = getattr(self.transport, "unannounced", False)  # of a proxy that is asked for a preamble
+        self._forwards = not own and self._peer in factory.edge.trusted
+        if self._forwards:
+            self._answer = self._answer_forwarded
+            self._withheld = factory.withheld | CONNECTION_BOUND
+        else:
+            self._answer = factory.answer
+            self._withheld = factory.withheld
+
+    def judge_anew(self) -> None:
+        """Other proxies are listed now.
+
+        A connection that is seen otherwise than before gets a new name: what was proved on it is void.
+        """
+        factory = self.factory
+        if self._source is not None:
+            self._source = factory.edge.move(self._source, self._peer)
+        before = self._forwards
+        self._judge()
+        if self._forwards is not before:
+            name, self._name = self._name, factory.name_connection()
+            if factory.on_gone is not None:
+                factory.on_gone(name)
+
+    def _answer_forwarded(self, call: Call) -> Reply | Relayed | Deferred[Reply | Relayed]:
+        """Have a call answered that a proxy passes on.
+
+        @raise BadRequest: the proxy does not say for whom in a way that can be read.
+        """
+        factory = self.factory
+        call.peer = factory.edge.caller(self._peer, call.headers)
+        return factory.answer(call)
 
     # from calls to answers
 
@@ -192,7 +261,7 @@ class CallProtocol(Protocol):
         factory = self.factory
         call.peer = self._peer
         call.connection = self._name
-        call.withheld = factory.withheld
+        call.withheld = self._withheld
         turn = _Turn(call, factory.seconds())
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
@@ -203,7 +272,7 @@ class CallProtocol(Protocol):
         else:
             admission.in_work += 1
             try:
-                answer = factory.answer(call)
+                answer = self._answer(call)
             except Exception:  # Refusals among them: this is where they become answers
                 admission.in_work -= 1
                 self._complete(turn, self._excuse(Failure(), call))
@@ -245,7 +314,7 @@ class CallProtocol(Protocol):
                 text=problem.text,
             )
             return problem.reply()
-        self._log.failure("{method} from {peer} failed", failure, method=call.method, peer=self._peer)
+        self._log.failure("{method} from {peer} failed", failure, method=call.method, peer=call.peer)
         return Failed().reply()
 
     def _complete(self, turn: _Turn, reply: Reply | Relayed) -> None:
@@ -304,7 +373,7 @@ class CallProtocol(Protocol):
 
     # the end
 
-    def _turn_away(self, reason: str, text: str) -> None:
+    def _turn_away(self, reason: str) -> None:
         factory = self.factory
         factory.reject(reason)
         if len(factory.turned_away) >= _TURNED_AWAY:
@@ -312,7 +381,7 @@ class CallProtocol(Protocol):
             return
         factory.turned_away.add(self)
         self._discarded += 1  # a request is on its way
-        self.transport.write(render_reply(Busy(text, close=True).reply(), close=True))
+        self.transport.write(render_reply(Busy(_FULL[reason], close=True).reply(), close=True))
         self._end()
 
     def _end(self) -> None:

@@ -13,10 +13,12 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory
 
+from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.protocol.calls import Call, Limits, Relayed, Reply
 from rvpfarm.web.admission import Admission, Metrics
 from rvpfarm.web.connection import LINGER_SECONDS, STALL_SECONDS, CallProtocol
 from rvpfarm.web.deadline import Deadline
+from rvpfarm.web.edge import Edge
 
 __all__ = [
     "DRAIN_SECONDS",
@@ -37,6 +39,7 @@ DRAIN_SECONDS = 20.0
 class CallFactory(Factory):
     """Makes the connections of a listener, or of several.
 
+    @ivar edge: how many there may be, and which proxies are believed.
     @ivar connections: those that are open.
     @ivar draining: no new work is taken; see L{drain}.
     """
@@ -67,6 +70,7 @@ class CallFactory(Factory):
         self.on_gone = on_gone
         self.seconds = clock.seconds
         self.admission = Admission(limits.in_work) if admission is None else admission
+        self.edge = Edge(limits)
         self.connections: set[CallProtocol] = set()
         self.turned_away: set[CallProtocol] = set()
         self.draining = False
@@ -74,6 +78,23 @@ class CallFactory(Factory):
         self._numbers = count(1)
         self._drained: list[Deferred[None]] = []
         self._patience = Deadline(clock, self._cut_off)
+
+    def follow(self, directory: Directory) -> None:
+        """Keep to the limits and to the list of proxies of C{directory}, from now on and as they change."""
+
+        def changed(key: str | None) -> None:
+            """The directory changed; C{key} is C{None} when that is more than an account."""
+            if key is None:
+                self._keep_to(directory.farm())
+
+        directory.watch(changed)
+        self._keep_to(directory.farm())
+
+    def _keep_to(self, farm: Farm) -> None:
+        self.admission.limit = farm.number("inbound-queue")
+        if self.edge.update(farm):
+            for connection in list(self.connections):
+                connection.judge_anew()
 
     def buildProtocol(self, addr: IAddress | None) -> CallProtocol:  # type: ignore[override]  # its TypeVar is loose
         """A connection."""

@@ -94,6 +94,7 @@ class IsInsideTests(SynchronousTestCase):
     def test_no_ranges(self) -> None:
         """Where nothing is said to be inside, everybody is; other kinds of ranges do not count."""
         self.assertTrue(is_inside("192.0.2.1", ()))
+        self.assertFalse(is_inside("", ()))  # behind a proxy that does not say who calls
         self.assertTrue(is_inside("192.0.2.1", [Network("call-back", "10.0.0.0", "10.0.0.1")]))
 
     def test_bad_range(self) -> None:
