@@ -36,12 +36,13 @@ class Member:
     """One process of a farm.
 
     @ivar host: where it listens; C{port} likewise.
+    @ivar metrics: where its health server listens.
     """
 
     def __init__(self, name: str, plugin: str, host: str, port: int, state: Path, *options: str) -> None:
         self.name, self.host, self.port = name, host, port
         (metrics,) = free_ports(1, host)
-        self._metrics = (host, metrics)
+        self.metrics = (host, metrics)
         self._log = state / f"{name}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -68,7 +69,7 @@ class Member:
     def page(self, path: str) -> bytes:
         """A page of its health server, head included; empty while there is none."""
         try:
-            with socket.create_connection(self._metrics, PATIENCE_SECONDS) as asking:
+            with socket.create_connection(self.metrics, PATIENCE_SECONDS) as asking:
                 asking.sendall(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
                 with asking.makefile("rb") as answer:
                     return answer.read()
