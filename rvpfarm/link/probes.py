@@ -12,6 +12,8 @@ from rvpfarm.protocol.calls import Slow, Unreachable, Untried
 
 #: Probes of one home under way at once.
 PROBES_LIMIT = 16
+#: A deadline that is noticed so much later was missed by us, whose loop stood still, and tells nothing.
+LATE_SECONDS = 1.0
 #: The tokens of pings begin here; smaller ones belong to the connection itself.
 FIRST_TOKEN = 1000
 
@@ -19,10 +21,10 @@ FIRST_TOKEN = 1000
 class _Probe:
     """One who waits."""
 
-    __slots__ = ("_probes", "_token", "deferred", "timer")
+    __slots__ = ("_probes", "_token", "deferred", "timer", "until")
 
-    def __init__(self, probes: Probes, token: int, timer: IDelayedCall) -> None:
-        self._probes, self._token, self.timer = probes, token, timer
+    def __init__(self, probes: Probes, token: int, timer: IDelayedCall, until: float) -> None:
+        self._probes, self._token, self.timer, self.until = probes, token, timer, until
         self.deferred: Deferred[None] = Deferred(self._cancel)
 
     def _cancel(self, deferred: Deferred[None]) -> None:
@@ -50,7 +52,7 @@ class Probes:
             raise Untried(f"{len(self._waiting)} probes of {self._peer} are under way already")
         token = next(self._tokens)
         timer = self._clock.callLater(seconds, self._too_late, token)
-        probe = self._waiting[token] = _Probe(self, token, timer)
+        probe = self._waiting[token] = _Probe(self, token, timer, self._clock.seconds() + seconds)
         if connected:
             self._ping(token)
         return probe.deferred
@@ -75,7 +77,10 @@ class Probes:
 
     def _too_late(self, token: int) -> None:
         probe = self._waiting.pop(token)
-        probe.deferred.errback(Slow(f"{self._peer} gave no sign of life in time"))
+        if self._clock.seconds() - probe.until >= LATE_SECONDS:
+            probe.deferred.errback(Untried("this process was too busy to hear an answer"))
+        else:
+            probe.deferred.errback(Slow(f"{self._peer} gave no sign of life in time"))
 
     def forget(self, token: int) -> _Probe | None:
         """Nobody waits for the answer to that ping any longer."""

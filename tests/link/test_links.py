@@ -1034,6 +1034,14 @@ class ProbeTests(LinkTestCase):
         self.network.advance(3.1)
         self.assertIs(type(frozen[0]), Slow)
 
+    def test_stood_still(self) -> None:
+        """That we ourselves did not look for a while is not held against the home."""
+        self.probe()
+        self.network.pump()
+        outcome = self.probe()
+        self.clock.advance(10)
+        self.assertIs(type(outcome[0]), Untried)
+
     def test_connection_breaks(self) -> None:
         """When the connection breaks meanwhile, the next one answers."""
         self.probe()
