@@ -21,6 +21,12 @@ from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import POLICIES
 
 _PORT = click.IntRange(1, 65535)
+_METRICS = click.option(
+    "--metrics",
+    default="",
+    metavar="ADDRESS:PORT",
+    help='Where it shows metrics, health and status, for "rvpfarm status" and for itself.',
+)
 
 
 @click.group(cls=Noun)
@@ -86,13 +92,16 @@ def home() -> None:
 @click.option("--port", default=80, show_default=True, type=_PORT, help="Where clients reach it.")
 @click.option("--link-port", default=8081, show_default=True, type=_PORT, help="Where farm members reach it.")
 @click.option("--address", default="", metavar="IP", help="Its IP address, if it is not to be looked up.")
+@_METRICS
 @pass_farm
-def home_create(farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str) -> None:
+def home_create(
+    farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str, metrics: str
+) -> None:
     """Enter the home server NAME, such as hs1, into the directory.
 
     Start it with "twistd rvp-home --name NAME" on its machine.
     """
-    made = handlers.create_home(farm.store, name, host, port, link_port, address)
+    made = handlers.create_home(farm.store, name, host, port, link_port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(
         f"Created home {made.name}: clients reach it as {made.host} port {made.port}, "
@@ -131,13 +140,14 @@ def router() -> None:
 @click.option(
     "--address", default="", metavar="IP", help="Its IP address; routers that share a host need one."
 )
+@_METRICS
 @pass_farm
-def router_create(farm: Farm, name: str, host: str | None, port: int, address: str) -> None:
+def router_create(farm: Farm, name: str, host: str | None, port: int, address: str, metrics: str) -> None:
     """Enter the router NAME, such as r1, into the directory.
 
     Start it with "twistd rvp-router --name NAME" on its machine.
     """
-    made = handlers.create_router(farm.store, name, host, port, address)
+    made = handlers.create_router(farm.store, name, host, port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(f"Created router {made.name}: clients reach it as {made.host} port {made.port}{where}.")
 

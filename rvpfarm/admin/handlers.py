@@ -18,7 +18,9 @@ from rvpfarm.admin.checks import (
     Refused,
     check_address,
     check_host,
+    check_metrics,
     check_netbios,
+    check_place,
     check_port,
     check_server_name,
     check_text,
@@ -240,12 +242,14 @@ def create_home(
     link_port: int = 8081,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Home:
     """A new home server.
 
     @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
     @param address: its IP address, when it is not to be looked up.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the ports clash with another server's.
     """
     advice = "give --host the name that clients resolve, such as hs1.example.com (KB 319758)"
@@ -258,6 +262,7 @@ def create_home(
         check_port(port, "--port"),
         check_port(link_port, "--link-port"),
         check_address(address),
+        metrics=check_place(metrics, "--metrics"),
     )
     if home.port == home.link_port:
         raise Refused(f"clients and farm members cannot share port {port}; give --link-port another one")
@@ -270,7 +275,8 @@ def create_home(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
-        _check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_metrics(farm, home)
         writing.add_home(home)
     return home
 
@@ -282,21 +288,31 @@ def create_router(
     port: int = 80,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Router:
     """A new router; several may share a host name when each has an address of its own.
 
     @param host: the fully qualified name that clients resolve, often the IM domain; left out, it is C{name}.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the port clashes with another server's.
     """
     advice = "give --host the name that clients resolve, such as im.example.com"
     full = check_host(host if host is not None else name, advice)
     label = check_server_name(name if host is not None else full.partition(".")[0])
-    router = Router(str(uuid.uuid4()), label, full, check_port(port, "--port"), check_address(address))
+    router = Router(
+        str(uuid.uuid4()),
+        label,
+        full,
+        check_port(port, "--port"),
+        check_address(address),
+        metrics=check_place(metrics, "--metrics"),
+    )
     with store.change(actor or default_actor(), "router create", label) as writing:
         farm = writing.farm()
         _check_new_name("router", label, (one.name for one in farm.routers.values()))
-        _check_ports(farm, full, router.address, {"--port": router.port})
+        check_ports(farm, full, router.address, {"--port": router.port})
+        check_metrics(farm, router)
         writing.add_router(router)
     return router
 
@@ -416,10 +432,11 @@ def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
         raise Refused(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
 
 
-def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
+def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
     """No other server listens at the same place.
 
     @param ports: the ports of the new server, by the option that changes each.
+    @raise Refused: another one does.
     """
     servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for server in servers:

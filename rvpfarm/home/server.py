@@ -420,6 +420,21 @@ class Home(Service):
         gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
         gauge("queue_depth", lambda: self._journal.depth, queue="journal")
 
+    def facts(self) -> dict[str, object]:
+        """How much is held and waits, for the status page; safe to call from any thread."""
+        books = self.keeper.books
+        return {
+            "users_online": books.online,
+            "sessions": len(self.keeper.keeping.views),
+            "subscriptions": {"login": len(books.logins), "property": len(books.watchers)},
+            "queues": {"outbound": self.courier.queued, "fanout": self.herald.waiting},
+            "journal": {
+                "incarnation": self._journal.incarnation,
+                "depth": self._journal.depth,
+                "failing": self._journal.failing,
+            },
+        }
+
 
 class _Waiting:
     """A sender who waits for acknowledgements."""

@@ -19,6 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from rvpfarm.observe.series import Sample, Series, SeriesCollector
 from rvpfarm.protocol.calls import METHODS, REASONS
 
 #: The methods that get a label of their own; any other is C{OTHER}.
@@ -104,6 +105,7 @@ class Metrics:
         self._gauges: dict[str, Gauge] = {}
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, ...], SeriesCollector] = {}
         self._build()
         self._lag = self._histogram("reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST)
         self._show_process(registry)
@@ -165,6 +167,9 @@ class Metrics:
         )
         self._blocked = self._counter("call_back_blocked", "Call-backs refused by policy", ("rule",))
         self._link = self._counter("link_calls", "Calls over farm links", ("outcome",))
+        self._probe_seconds = self._histogram(
+            "probe_seconds", "From asking a home whether it is there to its answer", buckets=_FAST
+        )
         self._commit_size = self._histogram("journal_batch_size", "Changes in one commit", buckets=_SIZES)
         self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
 
@@ -293,6 +298,10 @@ class Metrics:
         """A call over a farm link ended."""
         self._link.child((outcome,)).inc()
 
+    def probe(self, seconds: float) -> None:
+        """A home was asked whether it is there, and C{seconds} later that was known, or given up."""
+        self._probe_seconds.child(()).observe(seconds)
+
     def journal_commit(self, size: int, seconds: float) -> None:
         """C{size} changes reached the disk together."""
         self._commit_size.child(()).observe(size)
@@ -315,6 +324,18 @@ class Metrics:
             gauge = self._gauges[name] = Gauge(f"rvp_{name}", text, names, registry=self.registry)
         values = [labels[label] for label in sorted(labels)]
         gauge.labels(*self._common, *values).set_function(lambda: self._ask(name, function))
+
+    def series(self, series: Sequence[Series], read: Callable[[], Iterable[Sample]]) -> None:
+        """Show what C{read()} says, asked at each scrape, in the scraping thread.
+
+        For labels that come and go: what it says no longer is shown no longer.
+        """
+        names = tuple(each.name for each in series)
+        collector = self._series.get(names)
+        if collector is None:
+            collector = self._series[names] = SeriesCollector(("role", "node"), series)
+            self.registry.register(collector)
+        collector.add(self._common, read)
 
     def _ask(self, name: str, function: Callable[[], float]) -> float:
         """What C{function} says, or NaN."""

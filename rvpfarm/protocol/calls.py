@@ -279,6 +279,13 @@ class Unreachable(Exception):
         self.maybe_done = maybe_done
 
 
+class Untried(Unreachable):
+    """It could not even be tried: this process has no descriptors or ports left.
+
+    That tells nothing about the other machine.
+    """
+
+
 class Slow(Unreachable):
     """The other machine took the request and did not answer in time."""
 

@@ -14,9 +14,20 @@ from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Ho
 from rvpfarm.directory.names import names_of
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
-from rvpfarm.protocol.calls import Busy, Call, Failed, NotFound, Relayed, Reply, Slow, TimedOut, Unreachable
+from rvpfarm.protocol.calls import (
+    Busy,
+    Call,
+    Failed,
+    NotFound,
+    Relayed,
+    Reply,
+    Slow,
+    TimedOut,
+    Unreachable,
+    Untried,
+)
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
-from rvpfarm.router.health import Circuit
+from rvpfarm.router.health import Health, Standing
 from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
 
 if TYPE_CHECKING:
@@ -52,14 +63,17 @@ class Router:
         clock: IReactorTime,
         metrics: Metrics | None = None,
         own_home: str | None = None,
+        health: Health | None = None,
     ) -> None:
         """
         @param links: to the homes.
         @param own_home: the id of the home that this router belongs to, if it belongs to one.
+        @param health: how the homes stand, told by others as well; its own if not given.
         """
         self._directory, self._links, self._clock = directory, links, clock
         self._metrics, self._own_home = metrics, own_home
-        self._circuits: dict[str, Circuit] = {}
+        self._health = health or Health()
+        self._standings = self._health.standings
         self._bound: dict[str, set[str]] = {}
         directory.watch(self._changed)
 
@@ -92,8 +106,8 @@ class Router:
 
     def healthy(self, home: Home) -> bool:
         """Whether C{home} answered when it was last asked."""
-        circuit = self._circuits.get(home.id)
-        return circuit is None or circuit.healthy
+        standing = self._standings.get(home.id)
+        return standing is None or standing.healthy
 
     def gone(self, connection: str) -> None:
         """A connection is closed: tell the homes where somebody may have proved himself on it."""
@@ -152,14 +166,9 @@ class Router:
         return home
 
     def _forward(self, call: Call, target: Target, home: Home, first: bool) -> Deferred[Reply | Relayed]:
-        circuit = self._circuits.get(home.id)
-        if circuit is None:
-            circuit = self._circuits[home.id] = Circuit()
-        elif not circuit.healthy:
-            now = self._clock.seconds()
-            if not circuit.allow(now):
-                self._count("reject")
-                raise Busy("the home cannot be reached", retry_after_seconds=ceil(circuit.seconds_left(now)))
+        standing = self._standings.get(home.id)
+        if standing is None or not standing.clear:
+            standing = self._check_standing(home)
         self._count("proxy")
         credentials = call.headers.get(b"authorization")
         if credentials is not None and credentials[:4].lower() in _BINDING:
@@ -168,9 +177,21 @@ class Router:
         return carried.addCallbacks(
             self._answered,
             self._failed,
-            callbackArgs=(call, target, home, circuit, first),
-            errbackArgs=(call, circuit),
+            callbackArgs=(call, target, home, standing, first),
+            errbackArgs=(call, standing),
         )
+
+    def _check_standing(self, home: Home) -> Standing:
+        """
+        @raise Busy: the home is down, or has not been reached of late, and others are finding out.
+        """
+        now = self._clock.seconds()
+        standing = self._health.of(home.id, now)
+        if not standing.allow(now):
+            self._count("reject")
+            left = ceil(standing.seconds_left(now))
+            raise Busy("the home cannot be reached", retry_after_seconds=max(1, left))
+        return standing
 
     def _bind(self, connection: str, home: str) -> None:
         """Remember that a connection proves itself to C{home}."""
@@ -181,11 +202,11 @@ class Router:
             self._bound[connection] = {home}
 
     def _answered(
-        self, relayed: Relayed, call: Call, target: Target, home: Home, circuit: Circuit, first: bool
+        self, relayed: Relayed, call: Call, target: Target, home: Home, standing: Standing, first: bool
     ) -> Answered:
         """Pass the answer on, unless the home says that the node is not its own."""
-        if not circuit.healthy:
-            circuit.succeeded()
+        if not standing.clear:
+            standing.answered(self._clock.seconds())
         wire = relayed.wire
         if wire[9:12] != _MOVED_DIGITS or _MOVED_LINE not in wire:
             return relayed
@@ -195,7 +216,7 @@ class Router:
         self._directory.forget(target.key)
         return self._find(call, target, first=False)
 
-    def _failed(self, failure: Failure, call: Call, circuit: Circuit) -> Failure:
+    def _failed(self, failure: Failure, call: Call, standing: Standing) -> Failure:
         """
         @raise TimedOut: what became of the call is not known.
         @raise Busy: nothing became of it, or it can be repeated.
@@ -205,8 +226,10 @@ class Router:
         unreachable = cast(Unreachable, failure.value)
         if isinstance(unreachable, Slow):
             raise TimedOut("the home did not answer in time")
+        if isinstance(unreachable, Untried):
+            raise Busy("this server cannot reach anybody now")
         if not unreachable.maybe_done:
-            circuit.failed(self._clock.seconds())
+            standing.unreached(self._clock.seconds())
         elif call.method == b"NOTIFY":
             raise TimedOut("the home was lost while it had the notification")
         raise Busy("the home cannot be reached")
@@ -216,8 +239,7 @@ class Router:
         if key is None:
             homes = self._directory.farm().homes
             self._links.retain(homes)
-            for id in [id for id in self._circuits if id not in homes]:
-                del self._circuits[id]
+            self._health.retain(homes)
 
     def _count(self, decision: str) -> None:
         if self._metrics is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.usage import UsageError
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
@@ -18,7 +19,8 @@ from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
 from rvpfarm.observe.metrics import LagProbe, Metrics
-from rvpfarm.tap.settings import DaemonOptions, StopAtEof
+from rvpfarm.observe.status import Status
+from rvpfarm.tap.settings import DaemonOptions, HostPort, StopAtEof, parse_host_port
 from rvpfarm.web.fast import FastClientEndpoint
 from rvpfarm.web.server import CallFactory
 
@@ -99,26 +101,32 @@ def attend(
     top: MultiService,
     options: DaemonOptions,
     reactor: Any,
+    status: Status,
     *,
-    role: str,
-    ready: Callable[[], Sequence[str]],
+    recorded: Callable[[], str] = str,
 ) -> Metrics:
-    """Give a daemon its metrics, its health page and an end with its parent.
+    """Give a daemon its metrics, its health and status pages, and an end with its parent.
 
     Called before anything else is added to C{top}, so that health is served before and after everything.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
-    @param role: C{"router"}, C{"home"} or C{"dns"}.
-    @param ready: the reasons why no work should be sent here; asked from another thread.
+    @param recorded: where the directory says that this daemon shows its metrics, as C{ADDRESS:PORT}, or
+        nothing; asked at the start, for when no option says where.
     """
     registry = CollectorRegistry()
-    metrics = Metrics(registry, role=role, node=options["name"])
+    metrics = Metrics(registry, role=status.role, node=options["name"])
     StopAtEof(reactor).setServiceParent(top)
     LagProbe(reactor, metrics).setServiceParent(top)
-    place = options["metrics"]
-    if place is not None:
-        server = HealthServer(place.host, place.port, registry, clock=reactor, ready=ready)
-        server.setServiceParent(top)
+    server = HealthServer("", 0, registry, clock=reactor, ready=status.ready, status=status.render)
+
+    def settle() -> None:
+        """Find out where to listen."""
+        place = metrics_place(options, recorded())
+        if place is not None:
+            server.settle(place.host, place.port)
+
+    OnStart(settle).setServiceParent(top)
+    server.setServiceParent(top)
     return metrics
 
 
@@ -128,6 +136,17 @@ def heed(calls: CallFactory, directory: Directory, metrics: Metrics) -> None:
     metrics.gauge("queue_depth", lambda: calls.admission.in_work, queue="inbound")
     metrics.gauge("connections", lambda: calls.edge.used)
     metrics.gauge("connections_limit", lambda: calls.edge.limit)
+
+
+def metrics_place(options: DaemonOptions, recorded: str) -> HostPort | None:
+    """Where to show metrics: as the option says, else as the directory does; C{None} for nowhere."""
+    place: HostPort | None = options["metrics"]
+    if place is None and recorded:
+        try:
+            return parse_host_port(recorded, "metrics")
+        except UsageError:  # somebody wrote it past our checks: no reason not to serve
+            Daemon._log.warn("no metrics: the directory says they are at {place}", place=recorded)
+    return place
 
 
 def load_key(options: DaemonOptions) -> FarmKey:

@@ -25,8 +25,11 @@ from rvpfarm.home.server import Home
 from rvpfarm.home.signins import SignIns
 from rvpfarm.link.links import LinkFactory, Links
 from rvpfarm.observe.metrics import Metrics
+from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
+from rvpfarm.router.health import Health
+from rvpfarm.router.probing import Prober
 from rvpfarm.tap.daemon import (
     Daemon,
     OnStart,
@@ -38,6 +41,7 @@ from rvpfarm.tap.daemon import (
     open_directory,
     record_of,
 )
+from rvpfarm.tap.overview import Homes, show_directory, show_work
 from rvpfarm.tap.settings import HomeOptions, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.listening import ListeningService
@@ -71,7 +75,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         return () if calls_at.listening and links_at.listening else ("not listening",)
 
     name = options["name"]
-    metrics = attend(top, options, reactor, role="home", ready=missing)
+    status = Status(role="home", name=name, ready=missing)
+    metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
     key = load_key(options)
     directory = open_directory(options, reactor, metrics=metrics, key=key)
     record = record_of(directory.farm().homes, options, "home")
@@ -84,7 +89,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     strangers = _strangers(options, reactor, directory, metrics, top)
     links = Links(reactor, connect, key=key.link, name=name, metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
-    router = Router(directory, links, clock=reactor, metrics=metrics, own_home=record.id)
+    health = Health()
+    Homes(health, directory, reactor, own_home=record.id).show_breakers(metrics)
+    router = Router(directory, links, clock=reactor, metrics=metrics, own_home=record.id, health=health)
+    # homes do not ask each other by themselves
+    Prober(directory, links, health, clock=reactor, metrics=metrics, own_home=record.id).setServiceParent(top)
     nonces, connections = Nonces(key.nonce, since=reactor.seconds()), Connections()
     metrics.gauge("authenticated_connections", lambda: connections.proved)
     home = Home(
@@ -142,6 +151,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         taken.incarnation = journal.incarnation
 
     OnStart(number_start).setServiceParent(top)
+    show_work(status, lambda: len(calls.connections), lambda: admission.in_work)
+    show_directory(status, directory, options["directory"])
+    status.show_fields(home.facts)
     calls_at = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),

@@ -110,7 +110,8 @@ class DaemonOptions(EnvironmentOptions):
             "metrics",
             "m",
             None,
-            "serve metrics and health at ADDRESS:PORT; default: not at all ($RVPFARM_METRICS)",
+            "serve metrics, health and status at ADDRESS:PORT; default: where the directory says, if it does "
+            "($RVPFARM_METRICS)",
         ],
     ]
     environment = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.admin import handlers
+from rvpfarm.admin import handlers, servers
 from rvpfarm.admin.handlers import Refused
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -171,6 +171,43 @@ class ServerTests(HandlerCase):
             "--address an address of its own", handlers.create_router, "r3", "im.fabrik.example", 8080
         )
         self.assertEqual(len(handlers.farm_of(self.store).routers), 2)
+
+    def test_metrics(self) -> None:
+        """Two servers do not show themselves at one place, nor where either takes calls; homes may."""
+        create = handlers.create_home
+        create(self.store, "hs3", "hs3.fabrik.example", address="192.0.2.3", metrics="192.0.2.3:9464")
+        create(self.store, "hs4", "hs4.fabrik.example", address="192.0.2.4", metrics="192.0.2.3:9464")
+        self.refused(
+            "192.0.2.3:9464 is where hs3 shows its metrics",
+            handlers.create_router,
+            "r1",
+            "r1.fabrik.example",
+            metrics="192.0.2.3:9464",
+        )
+        self.refused(
+            "hs5 itself takes calls at 192.0.2.5:8081",
+            create,
+            "hs5",
+            "hs5.fabrik.example",
+            address="192.0.2.5",
+            metrics="192.0.2.5:8081",
+        )
+
+    def test_set(self) -> None:
+        """A server can be given another place, unless somebody is there; a trail is left."""
+        change_home, change_router = servers.change_home, servers.change_router
+        home = change_home(self.store, "HS1", metrics="192.0.2.11:9464", address="192.0.2.11", actor="ann")
+        self.assertEqual(handlers.farm_of(self.store).homes[home.id], home)
+        self.assertEqual((home.metrics, home.address), ("192.0.2.11:9464", "192.0.2.11"))
+        self.assertEqual(change_home(self.store, "hs1", metrics="").address, "192.0.2.11")
+        trail = handlers.list_audit(self.store, "hs1")
+        self.assertEqual([(row.actor, row.action) for row in trail][1], ("ann", "home set"))
+        self.refused("taken by home hs1", change_home, "hs2", address="192.0.2.11")
+        self.refused('no home "hs9"; the directory has hs1, hs2', change_home, "hs9", metrics="")
+        self.refused('no router "r1"; the directory has none', change_router, "r1", metrics="")
+        handlers.create_router(self.store, "r1", "im.fabrik.example")
+        self.assertEqual(change_router(self.store, "r1", address="192.0.2.9").address, "192.0.2.9")
+        self.refused("taken by home hs1", change_router, "r1", address="192.0.2.11")
 
     def test_home_is_no_domain(self) -> None:
         """A home has a name of its own, since an IM domain is answered for by routers."""
