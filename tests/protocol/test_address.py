@@ -11,6 +11,7 @@ from rvpfarm.protocol.address import (
     is_ip,
     key_to_url,
     parse_call_back,
+    parse_location,
     parse_principal,
     parse_target,
 )
@@ -373,3 +374,60 @@ class NamesTests(SynchronousTestCase):
         """Addresses are told from names."""
         self.assertTrue(all(map(is_ip, ("192.0.2.1", "::1", "[::1]"))))
         self.assertFalse(any(map(is_ip, ("im.fabrik.example", "localhost", "1.2.3", ""))))
+
+
+class ParseLocationTests(SynchronousTestCase):
+    """A C{Location} says where a node is served: host, port, and which node."""
+
+    def read(self, url: str) -> tuple[str, int, str]:
+        """What is read of C{url}."""
+        place = parse_location(url, NAMES)
+        return place.host, place.port, place.key
+
+    def test_physical(self) -> None:
+        """The physical URL of notes 10.1, in whatever letter case, with a port unless that is 80."""
+        path = "/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+        for url, host, port in (
+            (f"http://hs2.fabrik.example{path}", "hs2.fabrik.example", 80),
+            (f"HTTP://HS2.fabrik.example:8080{path.upper()}/", "hs2.fabrik.example", 8080),
+            (f"http://[2001:db8::2]:81{path.replace('im.fabrik.example', 'omnent')}", "2001:db8::2", 81),
+        ):
+            self.assertEqual(self.read(url), (host, port, PETRA))
+
+    def test_other_paths(self) -> None:
+        """Any other URL of a host is no physical one of a node served here, and is read all the same."""
+        for path in (
+            "",
+            "/",
+            "/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example",
+            "/instmsg/local/im.elsewhere.example/instmsg/aliases/petra",
+            "/instmsg/local/hs1.fabrik.example/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example/instmsg/local/im.fabrik.example/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/../petra",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra?x=1",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra#x",
+            "/instmsg/local/im.fabrik.example%2Finstmsg/aliases/petra",
+            "/" + "x/" * 500,
+        ):
+            with self.subTest(path=path):
+                self.assertEqual(
+                    self.read(f"http://hs2.fabrik.example{path}"), ("hs2.fabrik.example", 80, "")
+                )
+
+    def test_none(self) -> None:
+        """What is no absolute URL of a host is refused."""
+        for url in (
+            "",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra",
+            "//hs2.fabrik.example/x",
+            "https://hs2.fabrik.example/x",
+            "http:///x",
+            "http://petra@hs2.fabrik.example/x",
+            "http://hs2.fabrik.example:0/x",
+            "http://hs2.fabrik.example:x/x",
+            "http://127.1/x",
+            " http://hs2.fabrik.example/x",
+        ):
+            with self.subTest(url=url):
+                self.assertRaises(BadRequest, parse_location, url, NAMES)
