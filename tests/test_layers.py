@@ -47,6 +47,7 @@ ARROWS: Mapping[str, frozenset[str]] = {
 CORES = frozenset(
     {
         "rvpfarm.admin.checks",
+        "rvpfarm.admin.places",
         "rvpfarm.auth.acl",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",

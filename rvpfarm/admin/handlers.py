@@ -30,6 +30,7 @@ from rvpfarm.admin.checks import (
     serving,
 )
 from rvpfarm.admin.passwords import enforce
+from rvpfarm.admin.places import check_url, homes_beside, is_same_machine
 from rvpfarm.admin.users import (
     Plan,
     Rehearsed,
@@ -73,6 +74,7 @@ __all__ = [
     "farm_of",
     "find_user",
     "generate_password",
+    "homes_beside",
     "im_address",
     "init",
     "list_audit",
@@ -237,6 +239,8 @@ def create_home(
 ) -> Home:
     """A new home server.
 
+    It may have the address and port of other homes under another host name; see L{homes_beside}.
+
     @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
     @param address: its IP address, when it is not to be looked up.
     @raise Refused: a name is none, or taken, or the ports clash with another server's.
@@ -263,6 +267,7 @@ def create_home(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
+        check_url(farm, home)
         _check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
         writing.add_home(home)
     return home
@@ -408,21 +413,18 @@ def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
 
 
 def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
-    """No other server listens at the same place.
+    """No other server listens at the same place, but for homes that take calls together.
 
     @param ports: the ports of the new server, by the option that changes each.
     """
     servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for server in servers:
-        if address and server.address:
-            same = address == server.address
-        else:
-            same = host == server.host
-        if not same:
+        if not is_same_machine(server, host, address):
             continue
         used = {server.port, server.link_port} if isinstance(server, Home) else {server.port}
         for option, port in ports.items():
-            if port in used:
+            together = isinstance(server, Home) and "--link-port" in ports and option == "--port"
+            if port in used and not (together and port == server.port):
                 kind = "home" if isinstance(server, Home) else "router"
                 raise Refused(
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "

@@ -153,6 +153,21 @@ def parse_target(target: bytes, host: bytes | None, names: Names) -> Target:
     return Target(domain + path, domain, path, embedded is not None, requested)
 
 
+def asked_host(target: bytes, host: bytes | None) -> str:
+    """The host that a request was sent to, lower case and without a port; empty when it names none.
+
+    @param target: as for L{parse_target}; C{host} likewise.
+    """
+    if not target.startswith(b"/"):
+        _, absolute, rest = target.partition(b"://")
+        if absolute:
+            host = rest.partition(b"/")[0]
+    try:
+        return _split((host or b"").decode("ascii").strip())[0]
+    except (BadRequest, UnicodeDecodeError):
+        return ""
+
+
 def parse_principal(text: str, names: Names) -> Principal:
     """Read a principal: a logical URL, a physical one (which is rewritten), or a server-id.
 

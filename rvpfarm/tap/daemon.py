@@ -78,18 +78,18 @@ def connector(reactor: Any) -> Callable[[str, int], FastClientEndpoint]:
     return lambda host, port: FastClientEndpoint(reactor, host, port)
 
 
-def record_of(members: Mapping[str, _Member], options: DaemonOptions, noun: str) -> _Member:
-    """The directory's record of the server that this process is to be.
+def record_of(members: Mapping[str, _Member], name: str, noun: str) -> _Member:
+    """The directory's record of the server C{name}, which this process is to be.
 
     @param noun: C{"router"} or C{"home"}.
     @raise SystemExit: there is none of that name; the sentence says what to do.
     """
     for member in members.values():
-        if member.name == options["name"]:
+        if member.name == name:
             return member
     known = ", ".join(sorted(member.name for member in members.values())) or "none yet"
     raise SystemExit(
-        f'rvp-{noun}: the directory has no {noun} "{options["name"]}" (it has {known}); '
+        f'rvp-{noun}: the directory has no {noun} "{name}" (it has {known}); '
         f'make it with "rvpfarm {noun} create", or name another with --name'
     )
 
@@ -105,6 +105,7 @@ def attend(
     """Give a daemon its metrics, its health page and an end with its parent.
 
     Called before anything else is added to C{top}, so that health is served before and after everything.
+    The metrics are under the process's name, or the first of several; see L{Metrics.beside}.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
     @param role: C{"router"}, C{"home"} or C{"dns"}.

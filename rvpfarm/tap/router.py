@@ -37,7 +37,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     metrics = attend(top, options, reactor, role="router", ready=missing)
     directory = open_directory(options, reactor, metrics=metrics, key=None)
-    record = record_of(directory.farm().routers, options, "router")
+    record = record_of(directory.farm().routers, options["name"], "router")
     directory.setServiceParent(top)
     links = Links(
         reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics

@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.protocol.address import (
     Names,
+    asked_host,
     is_ip,
     key_to_url,
     parse_call_back,
@@ -431,3 +432,32 @@ class ParseLocationTests(SynchronousTestCase):
         ):
             with self.subTest(url=url):
                 self.assertRaises(BadRequest, parse_location, url, NAMES)
+
+
+class AskedHostTests(SynchronousTestCase):
+    """The host that is asked is in the request target, or else in C{Host}."""
+
+    def test_hosts(self) -> None:
+        """In lower case, without port, final dot or white space; brackets belong to an IPv6 address."""
+        for target, host, asked in (
+            (b"/x", b"hs1.fabrik.example", "hs1.fabrik.example"),
+            (b"/x", b" HS1.Fabrik.example.:8080 ", "hs1.fabrik.example"),
+            (b"/x", b"[2001:db8::1]:81", "[2001:db8::1]"),
+            (b"http://hs2.fabrik.example:8080/x", b"hs1.fabrik.example", "hs2.fabrik.example"),
+            (b"HTTP://hs2.fabrik.example", b"hs1.fabrik.example", "hs2.fabrik.example"),
+            (b"*", b"hs1.fabrik.example", "hs1.fabrik.example"),
+            (b"hs2.fabrik.example:80", b"hs1.fabrik.example", "hs1.fabrik.example"),
+        ):
+            self.assertEqual(asked_host(target, host), asked)
+
+    def test_none(self) -> None:
+        """Where none is named, or what is named is none, it is empty: nobody is refused for it here."""
+        for target, host in (
+            (b"/x", None),
+            (b"/x", b""),
+            (b"/x", b"a b"),
+            (b"/x", b"hs1:99999"),
+            (b"/x", b"\xff"),
+            (b"http:///x", b"hs1"),
+        ):
+            self.assertEqual(asked_host(target, host), "")
