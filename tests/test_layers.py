@@ -48,6 +48,7 @@ CORES = frozenset(
     {
         "rvpfarm.admin.checks",
         "rvpfarm.admin.status",
+        "rvpfarm.admin.places",
         "rvpfarm.auth.acl",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.checks import Refused, domain_named
+from rvpfarm.admin.checks import Refused, domain_named, enumerate_names
 from rvpfarm.admin.passwords import ALLOWED, KEEPING
 from rvpfarm.admin.tables import (
     domain_record,
@@ -99,7 +99,8 @@ def home_create(
 ) -> None:
     """Enter the home server NAME, such as hs1, into the directory.
 
-    Start it with "twistd rvp-home --name NAME" on its machine.
+    Start it with "twistd rvp-home --name NAME" on its machine.  Several homes may have one address and port,
+    each with a --host and a --link-port of its own; one process then runs them all.
     """
     made = handlers.create_home(farm.store, name, host, port, link_port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
@@ -107,6 +108,13 @@ def home_create(
         f"Created home {made.name}: clients reach it as {made.host} port {made.port}, "
         f"farm members on port {made.link_port}{where}."
     )
+    others = handlers.homes_beside(handlers.farm_of(farm.store), made)
+    if others:
+        names = " ".join(f"--name {one.name}" for one in (*others, made))
+        click.echo(
+            f"It has the address and port of {enumerate_names(one.name for one in others)}: "
+            f'run them in one process, "twistd rvp-home {names}".'
+        )
 
 
 @home.command("list")

@@ -32,6 +32,7 @@ from rvpfarm.admin.checks import (
     serving,
 )
 from rvpfarm.admin.passwords import enforce
+from rvpfarm.admin.places import check_url, homes_beside, is_same_machine
 from rvpfarm.admin.users import (
     Plan,
     Rehearsed,
@@ -75,6 +76,7 @@ __all__ = [
     "farm_of",
     "find_user",
     "generate_password",
+    "homes_beside",
     "im_address",
     "init",
     "list_audit",
@@ -247,6 +249,8 @@ def create_home(
 ) -> Home:
     """A new home server.
 
+    It may have the address and port of other homes under another host name; see L{homes_beside}.
+
     @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
     @param address: its IP address, when it is not to be looked up.
     @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
@@ -275,6 +279,7 @@ def create_home(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
+        check_url(farm, home)
         check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
         check_metrics(farm, home)
         writing.add_home(home)
@@ -433,22 +438,19 @@ def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
 
 
 def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
-    """No other server listens at the same place.
+    """No other server listens at the same place, but for homes that take calls together.
 
     @param ports: the ports of the new server, by the option that changes each.
     @raise Refused: another one does.
     """
     servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for server in servers:
-        if address and server.address:
-            same = address == server.address
-        else:
-            same = host == server.host
-        if not same:
+        if not is_same_machine(server, host, address):
             continue
         used = {server.port, server.link_port} if isinstance(server, Home) else {server.port}
         for option, port in ports.items():
-            if port in used:
+            together = isinstance(server, Home) and "--link-port" in ports and option == "--port"
+            if port in used and not (together and port == server.port):
                 kind = "home" if isinstance(server, Home) else "router"
                 raise Refused(
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "

@@ -193,7 +193,8 @@ POLICIES: Mapping[str, str] = {
     "digest-verifiers": "allowed",
     # may the hashes be kept by which NTLM is checked
     "nt-hashes": "allowed",
-    # does a router refer callers who can follow (302): "auto" (known to follow and inside), "always", "never"
+    # whom does a router refer (302): "auto" (who is known to follow and inside), "always" (everybody, so only
+    # where every client can follow; servers never), "never"
     "referral": "auto",
     # may other organisations' principals come here, and are they notified: "closed" or "open"
     "federation": "closed",

@@ -139,13 +139,17 @@ class Home(Service):
         if account is None:
             found = self._directory.find(target.key)
             found.addErrback(_unavailable)
-            return found.addCallback(lambda account: self._locate(call, target, account))
-        return self._locate(call, target, cast("Account | None", account or None))
+            return found.addCallback(lambda account: self.take(call, target, account))
+        return self.take(call, target, cast("Account | None", account or None))
 
-    def _locate(
+    def take(
         self, call: Call, target: Target, account: Account | None
     ) -> Reply | Relayed | Deferred[Reply | Relayed]:
-        """Hand on a call for somebody else's node; find out who asks for one of ours."""
+        """Answer a call for a node that has been looked up: hand it on if the node is another home's.
+
+        @param account: C{None} if there is no such node; its name is not to be harvested all the same.
+        @raise Refusal: as L{answer}.
+        """
         if account is not None and account.home != self._home:
             return self._elsewhere(call)
         headers = call.headers

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -88,27 +88,45 @@ def _code(status: int) -> str:
 
 
 class Metrics:
-    """Everything one daemon counts.  Made once, in C{tap}, and handed down."""
+    """Everything one daemon counts.  Made once, in C{tap}, and handed down.
+
+    Where several homes share a process, each has its own by L{beside}, in one registry and under its own
+    name.  What belongs to the process as a whole is counted by the first of them.
+    """
 
     _log = Logger()
 
-    def __init__(self, registry: CollectorRegistry, *, role: str, node: str) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, *, role: str, node: str, first: Metrics | None = None
+    ) -> None:
         """
         @param registry: where the metrics are registered; tests bring their own.
         @param role: C{"router"}, C{"home"} or C{"dns"}.
         @param node: the name of this process within the farm.
+        @param first: has registered everything already; see L{beside}.
         """
         # Without this every counter would be followed by a second series telling when it was made.
         disable_created_metrics()
         self.registry = registry
         self._common = (role, node)
-        self._gauges: dict[str, Gauge] = {}
+        # by name; Any: the collectors of several kinds
+        self._collectors: dict[str, Any] = {} if first is None else first._collectors
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
         self._series: dict[tuple[str, ...], SeriesCollector] = {}
         self._build()
-        self._lag = self._histogram("reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST)
-        self._show_process(registry)
+        if first is None:
+            self._lag = self._histogram(
+                "reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST
+            )
+            self._show_process(registry)
+        else:
+            self._lag = first._lag
+        self._show_version()
+
+    def beside(self, node: str) -> Metrics:
+        """What another home of this process counts, under its name C{node}."""
+        return Metrics(self.registry, role=self._common[0], node=node, first=self)
 
     def _build(self) -> None:
         """Register what is counted."""
@@ -174,31 +192,41 @@ class Metrics:
         self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
 
     def _show_process(self, registry: CollectorRegistry) -> None:
-        """Add what is told of every Python process, and our version."""
+        """Add what is told of every Python process."""
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+
+    def _show_version(self) -> None:
+        """Add our version."""
         try:
             ours = version("rvpfarm")
         except PackageNotFoundError:
             ours = "unknown"
-        info = Gauge("rvp_info", "What is running", ("role", "node", "version"), registry=registry)
+        info = self._register("info", Gauge, "What is running", ("version",))
         info.labels(*self._common, ours).set(1)
+
+    # Any: a collector's class, and its own arguments
+    def _register(self, name: str, kind: Any, text: str, labels: Sequence[str], **more: Any) -> Any:
+        """The collector C{rvp_<name>}, registered unless that is done."""
+        found = self._collectors.get(name)
+        if found is None:
+            found = kind(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, **more)
+            self._collectors[name] = found
+        return found
 
     def _counter(
         self, name: str, text: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()
     ) -> _Family[Counter]:
         """Register C{rvp_<name>_total}."""
-        metric = Counter(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry)
+        metric = self._register(name, Counter, text, labels)
         return _Family(metric, self._common, known or ([] if labels else [()]))
 
     def _histogram(
         self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
     ) -> _Family[Histogram]:
         """Register the histogram C{rvp_<name>}."""
-        metric = Histogram(
-            f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, buckets=buckets
-        )
+        metric = self._register(name, Histogram, text, labels, buckets=buckets)
         return _Family(metric, self._common, [] if labels else [()])
 
     def request(self, verb: bytes, status: int, seconds: float) -> None:
@@ -317,11 +345,7 @@ class Metrics:
         A function that fails shows as NaN and is logged once: it must not hide the other metrics.
         The same name and labels given again replace the earlier function.
         """
-        gauge = self._gauges.get(name)
-        if gauge is None:
-            names = ("role", "node", *sorted(labels))
-            text = GAUGES.get(name, name.replace("_", " "))
-            gauge = self._gauges[name] = Gauge(f"rvp_{name}", text, names, registry=self.registry)
+        gauge = self._register(name, Gauge, GAUGES.get(name, name.replace("_", " ")), sorted(labels))
         values = [labels[label] for label in sorted(labels)]
         gauge.labels(*self._common, *values).set_function(lambda: self._ask(name, function))
 

@@ -103,6 +103,19 @@ class CallBack:
     principal: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a C{Location} says that a node is.
+
+    @ivar host: a host name or IP address (without brackets), lower case.
+    @ivar key: the node's key if the URL is a physical one; empty for any other URL.
+    """
+
+    host: str
+    port: int
+    key: str
+
+
 def parse_target(target: bytes, host: bytes | None, names: Names) -> Target:
     """Find out which node a request is for (protocol notes 1.3).
 
@@ -141,6 +154,21 @@ def parse_target(target: bytes, host: bytes | None, names: Names) -> Target:
         raise NotFound("there is no node of that name")
     path = path.lower()
     return Target(domain + path, domain, path, embedded is not None, requested)
+
+
+def asked_host(target: bytes, host: bytes | None) -> str:
+    """The host that a request was sent to, lower case and without a port; empty when it names none.
+
+    @param target: as for L{parse_target}; C{host} likewise.
+    """
+    if not target.startswith(b"/"):
+        _, absolute, rest = target.partition(b"://")
+        if absolute:
+            host = rest.partition(b"/")[0]
+    try:
+        return _split((host or b"").decode("ascii").strip())[0]
+    except (BadRequest, UnicodeDecodeError):
+        return ""
 
 
 def parse_principal(text: str, names: Names) -> Principal:
@@ -184,6 +212,29 @@ def parse_call_back(text: str, names: Names) -> CallBack:
         host, port = _split(authority)
         return CallBack(principal.url, host.strip("[]"), port, slash + path, principal.key)
     return CallBack(f"http://{_joined(host, port)}{path}", host.strip("[]"), port, path, None)
+
+
+def parse_location(text: str, names: Names) -> Place:
+    """Read a C{Location} (protocol notes 10.1).
+
+    @raise BadRequest: it is not an absolute C{http} URL.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme.lower() != "http":
+        raise BadRequest("that is not an absolute http URL")
+    authority, slash, path = rest.partition("/")
+    host, port = _split(authority)
+    return Place(host.strip("[]"), port, _physical_key(slash + path, names))
+
+
+def _physical_key(path: str, names: Names) -> str:
+    """The key of the node that a physical path names; empty if it is none or the domain is not ours."""
+    try:
+        embedded, path = _logical(_clean(path))
+    except BadRequest:
+        return ""
+    domain = None if embedded is None else names.domains.get(embedded.lower())
+    return "" if domain is None or path.count("/") < 2 else domain + path.lower()
 
 
 def key_to_url(key: str) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from twisted.internet.defer import Deferred
@@ -19,6 +21,7 @@ from rvpfarm.protocol.calls import (
     Call,
     Failed,
     NotFound,
+    Refusal,
     Relayed,
     Reply,
     Slow,
@@ -28,12 +31,16 @@ from rvpfarm.protocol.calls import (
 )
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
 from rvpfarm.router.health import Health, Standing
-from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
+from rvpfarm.router.routing import Redirect, choose_home, referred_to, route, with_hops
+from rvpfarm.web.reader import parse_head
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics
 
 Answered: TypeAlias = Reply | Relayed | Deferred[Reply | Relayed]
+
+#: How a home of this process answers a call for a node that somebody else has looked up.
+Take: TypeAlias = Callable[[Call, Target, "Account | None"], Answered]
 
 #: How one farm member tells another that a node lives elsewhere; callers never see it.
 MOVED_STATUS, MOVED_HEADER = 421, (b"RVP-Farm", b"moved")
@@ -43,14 +50,18 @@ _BINDING = (b"ntlm", b"nego")
 #: Connections of which it is remembered where they proved themselves.
 BOUND_LIMIT = 100_000
 
-_MOVED_DIGITS = b"%d" % MOVED_STATUS
+_MOVED_DIGITS, _REFERRED_DIGITS = b"%d" % MOVED_STATUS, b"302"
 _MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
 
 
 class Router:
     """Answers any call for any node of the farm, and keeps nothing.
 
-    A home has one too, for the nodes that are not its own.
+    A home has one too, for the nodes that are not its own; homes that share a process share one.
+
+    No call goes round in circles: one that a farm member has handed on is handed on no further, one that
+    comes by a node's physical URL was referred already and is not referred again, and a home that turns
+    out not to have the node is asked for another place once (protocol notes 1.6).
     """
 
     _log = Logger()
@@ -64,14 +75,17 @@ class Router:
         metrics: Metrics | None = None,
         own_home: str | None = None,
         health: Health | None = None,
+        sisters: Mapping[str, Take] = MappingProxyType({}),
     ) -> None:
         """
         @param links: to the homes.
         @param own_home: the id of the home that this router belongs to, if it belongs to one.
         @param health: how the homes stand, told by others as well; its own if not given.
+        @param sisters: the homes that it belongs to, if there are several, by their ids; it may be filled
+            before the first call.
         """
         self._directory, self._links, self._clock = directory, links, clock
-        self._metrics, self._own_home = metrics, own_home
+        self._metrics, self._own_home, self._sisters = metrics, own_home, sisters
         self._health = health or Health()
         self._standings = self._health.standings
         self._bound: dict[str, set[str]] = {}
@@ -134,7 +148,10 @@ class Router:
     def _carry(self, call: Call, target: Target, account: Account | None, *, first: bool) -> Answered:
         """Refer the caller, or hand the call to the home of C{account} or, without one, to some home."""
         home = self._home_of(target, account)
-        if account is not None and first and not call.vouched:
+        if self._sisters and home.id in self._sisters:
+            self._count("local")
+            return _hand_over(self._sisters[home.id], call, target, account)
+        if account is not None and first and not (call.vouched or target.physical):
             decision = route(
                 account,
                 home,
@@ -143,7 +160,7 @@ class Router:
                 user_agent=call.headers.get(b"user-agent", b""),
                 asked=target.host,
             )
-            if isinstance(decision, Redirect):
+            if isinstance(decision, Redirect) and not _is_from_server(call):
                 self._count("redirect")
                 return Reply(302, ((b"Location", decision.url.encode("ascii")),))
         return self._forward(call, target, home, first)
@@ -208,13 +225,32 @@ class Router:
         if not standing.clear:
             standing.answered(self._clock.seconds())
         wire = relayed.wire
-        if wire[9:12] != _MOVED_DIGITS or _MOVED_LINE not in wire:
+        digits = wire[9:12]
+        if digits != _MOVED_DIGITS:
+            return relayed if digits != _REFERRED_DIGITS else self._follow(relayed, call, target, home, first)
+        if _MOVED_LINE not in wire:
             return relayed
         if not first:
             raise Busy("the node is being moved")
         self._log.info("{key} is not at {home} any more", key=target.key, home=home.name)
         self._directory.forget(target.key)
         return self._find(call, target, first=False)
+
+    def _follow(self, relayed: Relayed, call: Call, target: Target, home: Home, first: bool) -> Answered:
+        """Follow a home's referral in the caller's place, for not every client can (protocol notes 10.3).
+
+        It is followed over the farm link, so to homes of this farm only, and once.
+
+        @raise Busy: it leads in circles.
+        """
+        other = referred_to(_location_of(relayed.wire), target, home, self._directory.farm())
+        if other is None:
+            return relayed
+        self._directory.forget(target.key)
+        if not first or other.id == self._own_home or other.id in self._sisters:
+            raise Busy("the node is being moved")
+        self._log.info("{key} is at {other}, says {home}", key=target.key, other=other.name, home=home.name)
+        return self._forward(call, target, other, first=False)
 
     def _failed(self, failure: Failure, call: Call, standing: Standing) -> Failure:
         """
@@ -244,3 +280,35 @@ class Router:
     def _count(self, decision: str) -> None:
         if self._metrics is not None:
             self._metrics.route(decision)
+
+
+def _hand_over(take: Take, call: Call, target: Target, account: Account | None) -> Answered:
+    """Have a home of this process answer, as it would over a farm link."""
+    if not call.vouched:
+        return take(call, target, account)
+    # a member's own call was rendered for a link: nobody has read its head yet, and a refusal is a reply
+    read = parse_head(call.head)
+    read.body, read.vouched = call.body, True
+    try:
+        answer = take(read, target, account)
+    except Refusal as refusal:
+        return refusal.reply()
+    return answer.addErrback(_as_reply) if isinstance(answer, Deferred) else answer
+
+
+def _as_reply(failure: Failure) -> Reply:
+    failure.trap(Refusal)
+    return cast(Refusal, failure.value).reply()
+
+
+def _is_from_server(call: Call) -> bool:
+    """Does a server make this call, and not a person?  Servers are not known to follow referrals."""
+    principal = call.headers.get(b"rvp-from-principal")
+    return principal is not None and b"://" not in principal
+
+
+def _location_of(wire: bytes) -> bytes:
+    """The C{Location} of a rendered answer; empty if there is none, or more than one."""
+    fields = [line.partition(b":") for line in wire[: wire.index(b"\r\n\r\n")].split(b"\r\n")[1:]]
+    found = [value.strip() for name, _, value in fields if name.lower() == b"location"]
+    return found[0] if len(found) == 1 else b""

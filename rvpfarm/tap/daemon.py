@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -81,18 +81,18 @@ def connector(reactor: Any) -> Callable[[str, int], FastClientEndpoint]:
     return lambda host, port: FastClientEndpoint(reactor, host, port)
 
 
-def record_of(members: Mapping[str, _Member], options: DaemonOptions, noun: str) -> _Member:
-    """The directory's record of the server that this process is to be.
+def record_of(members: Mapping[str, _Member], name: str, noun: str) -> _Member:
+    """The directory's record of the server C{name}, which this process is to be.
 
     @param noun: C{"router"} or C{"home"}.
     @raise SystemExit: there is none of that name; the sentence says what to do.
     """
     for member in members.values():
-        if member.name == options["name"]:
+        if member.name == name:
             return member
     known = ", ".join(sorted(member.name for member in members.values())) or "none yet"
     raise SystemExit(
-        f'rvp-{noun}: the directory has no {noun} "{options["name"]}" (it has {known}); '
+        f'rvp-{noun}: the directory has no {noun} "{name}" (it has {known}); '
         f'make it with "rvpfarm {noun} create", or name another with --name'
     )
 
@@ -108,6 +108,7 @@ def attend(
     """Give a daemon its metrics, its health and status pages, and an end with its parent.
 
     Called before anything else is added to C{top}, so that health is served before and after everything.
+    The metrics are under the process's name, or the first of several; see L{Metrics.beside}.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
     @param recorded: where the directory says that this daemon shows its metrics, as C{ADDRESS:PORT}, or
@@ -130,12 +131,13 @@ def attend(
     return metrics
 
 
-def heed(calls: CallFactory, directory: Directory, metrics: Metrics) -> None:
-    """Have a listener keep to the limits and proxies that the directory names, and show how full it is."""
-    calls.follow(directory)
-    metrics.gauge("queue_depth", lambda: calls.admission.in_work, queue="inbound")
-    metrics.gauge("connections", lambda: calls.edge.used)
-    metrics.gauge("connections_limit", lambda: calls.edge.limit)
+def heed(listeners: Sequence[CallFactory], directory: Directory, metrics: Metrics) -> None:
+    """Have listeners keep to the limits and proxies that the directory names, and show how full they are."""
+    for calls in listeners:
+        calls.follow(directory)
+    metrics.gauge("queue_depth", lambda: listeners[0].admission.in_work, queue="inbound")
+    metrics.gauge("connections", lambda: sum(calls.edge.used for calls in listeners))
+    metrics.gauge("connections_limit", lambda: sum(calls.edge.limit for calls in listeners))
 
 
 def metrics_place(options: DaemonOptions, recorded: str) -> HostPort | None:

@@ -45,7 +45,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     status = Status(role="router", name=options["name"], ready=missing)
     metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
     directory = open_directory(options, reactor, metrics=metrics, key=None)
-    record = record_of(directory.farm().routers, options, "router")
+    record = record_of(directory.farm().routers, options["name"], "router")
     directory.setServiceParent(top)
     links = Links(
         reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
@@ -65,7 +65,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=router.gone,
         withheld=options["schemes"],
     )
-    heed(calls, directory, metrics)
+    heed([calls], directory, metrics)
     show_work(status, lambda: len(calls.connections), lambda: calls.admission.in_work)
     show_directory(status, directory, options["directory"])
     homes.show(metrics, status)

@@ -161,6 +161,37 @@ class ServerTests(HandlerCase):
         )
         self.refused("is not a port", create, "hs11", "hs11.fabrik.example", port=0)
 
+    def test_homes_share_a_port(self) -> None:
+        """Homes may have one address and port under several names; one process then runs them all."""
+        create = handlers.create_home
+        homes = [
+            create(self.store, name, f"{name}.fabrik.example", 80, link, "192.0.2.10")
+            for name, link in (("hs11", 8081), ("hs10", 8082), ("hs12", 8083))
+        ]
+        apart = create(self.store, "hs13", "hs13.fabrik.example", 8080, 8084, "192.0.2.10")
+        farm = handlers.farm_of(self.store)
+        beside = handlers.homes_beside(farm, homes[2])
+        self.assertEqual([home.name for home in beside], ["hs10", "hs11"])
+        self.assertEqual(handlers.homes_beside(farm, apart), [])
+
+    def test_duplicate_homes(self) -> None:
+        """What tells homes apart is address, port and name; and farm links cannot be shared."""
+        handlers.create_home(self.store, "hs10", "hs10.fabrik.example", 80, 8081, "192.0.2.10")
+
+        def refused(why: str, host: str, port: int, link_port: int, address: str = "192.0.2.10") -> None:
+            self.refused(
+                why, handlers.create_home, "hs11", f"{host}.fabrik.example", port, link_port, address
+            )
+
+        refused("duplicate address, port and host name: port 80 on hs10.fabrik.example", "hs10", 80, 8082)
+        refused("duplicate port and host name: port 80 on hs10.fabrik", "hs10", 80, 8082, "192.0.2.11")
+        refused("port 8081 on 192.0.2.10 is taken by home hs10; give --link-port", "hs11", 80, 8081)
+        refused("port 8081 on 192.0.2.10 is taken by home hs10; give --port", "hs11", 8081, 8082)
+        refused("port 80 on 192.0.2.10 is taken by home hs10; give --link-port", "hs11", 8080, 80)
+        handlers.create_router(self.store, "r1", "im.fabrik.example", 8080, "192.0.2.10")
+        refused("port 8080 on 192.0.2.10 is taken by router r1; give --port", "hs11", 8080, 8082)
+        refused("port 8080 on 192.0.2.10 is taken by router r1; give --link-port", "hs11", 80, 8080)
+
     def test_routers_share_a_host(self) -> None:
         """Routers behind one name are told apart by their addresses."""
         for number in (1, 2):
