@@ -113,7 +113,7 @@ class Metrics:
         self._collectors: dict[str, Any] = {} if first is None else first._collectors
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
-        self._series: dict[tuple[str, ...], SeriesCollector] = {}
+        self._series: dict[tuple[str, ...], SeriesCollector] = {} if first is None else first._series
         self._build()
         if first is None:
             self._lag = self._histogram(
