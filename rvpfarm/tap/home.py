@@ -56,8 +56,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     listening: list[ListeningService] = []
 
     def missing() -> Sequence[str]:
-        """What is not running yet."""
-        return () if all(each.listening for each in listening) else ("not listening",)
+        """What is not running yet; listeners start last, though they are bound before anything starts."""
+        return () if all(each.listening and each.running for each in listening) else ("not listening",)
 
     metrics = attend(top, options, reactor, role="home", ready=missing)
     key = load_key(options)
