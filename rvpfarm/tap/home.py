@@ -79,8 +79,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     listening: list[ListeningService] = []
 
     def missing() -> Sequence[str]:
-        """What is not running yet."""
-        return () if all(each.listening for each in listening) else ("not listening",)
+        """What is not running yet; listeners start last, though they are bound before anything starts."""
+        return () if all(each.listening and each.running for each in listening) else ("not listening",)
 
     status = Status(role="home", name=options["name"], ready=missing)
     metrics = attend(top, options, reactor, status, recorded=lambda: records[0].metrics)
