@@ -347,6 +347,47 @@ class SeveralStoresTests(SynchronousTestCase):
             self.assertEqual([row.action for row in reading.audit()], ["init"])
 
 
+class LostFileTests(SynchronousTestCase):
+    """A file that is taken away is missed at once, never made anew, and read again when it is back."""
+
+    def setUp(self) -> None:
+        """A directory that is in use."""
+        self.folder = make_folder(self)
+        self.store = make_farm_store(self, self.folder)
+        self.path, self.away = self.folder / "directory.sqlite", self.folder / "away"
+        self.source = SqlSource(self.store)
+        self.source.farm()
+
+    def test_moved_away(self) -> None:
+        """Neither the open file nor a new one in its place is taken for the directory."""
+        self.path.rename(self.away)
+        for _ in range(3):
+            problem = self.assertRaises(StoreProblem, self.source.farm)
+        self.assertIn("put back the one that was there", str(problem))
+        self.assertFalse(self.path.exists())
+        self.away.rename(self.path)
+        self.assertIn("im.fabrik.example", self.source.farm().domains)
+
+    def test_replaced(self) -> None:
+        """Another file in its place is looked at like any other: it may be of another farm."""
+        other = make_store(self, make_folder(self))
+        other.close()
+        for file in self.folder.glob("directory.sqlite*"):
+            file.unlink()
+        self.assertRaises(StoreProblem, self.source.farm)
+        assert other.path is not None
+        other.path.rename(self.path)
+        self.assertIn("another farm key", str(self.assertRaises(StoreProblem, self.source.farm)))
+
+    def test_odd_path(self) -> None:
+        """What means something in an address means nothing in a path."""
+        folder = self.folder / "100% sure #1"
+        folder.mkdir()
+        store = make_store(self, folder)
+        self.assertEqual(SqlSource(store).farm().domains, {})
+        self.assertTrue((folder / "directory.sqlite").is_file())
+
+
 class UnusableTests(SynchronousTestCase):
     """A directory that cannot be used says so in a sentence, and never shows a password."""
 
