@@ -58,6 +58,8 @@ CORES = frozenset(
         "rvpfarm.auth.ntlm",
         "rvpfarm.directory.model",
         "rvpfarm.directory.names",
+        "rvpfarm.directory.snapshot",
+        "rvpfarm.directory.spans",
         "rvpfarm.discovery.zone",
         "rvpfarm.home.fanout",
         "rvpfarm.home.keeper",

@@ -24,6 +24,7 @@ NAMES = (
     "negotiate",
     "gate",
     "frames",
+    "snapshot",
 )
 
 
