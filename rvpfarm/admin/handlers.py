@@ -103,7 +103,11 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "password-length": (4, 64),
     "failed-logins": (0, 1000),
     "renewal-jitter": (0, 50),
+    "directory-staleness": (60, 31_536_000),
 }
+
+#: The policies that no IM domain has of its own.
+FARM_WIDE = frozenset({"directory-staleness"})
 
 #: What a range of addresses may count as.
 NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
@@ -328,6 +332,8 @@ def change_policy(
     change = PolicyChange("", 0)
     if name not in POLICIES:
         raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+    if domain is not None and name in FARM_WIDE:
+        raise Refused(f"{name} counts for the whole farm; leave out --domain")
     kept = None if value is None else _check_policy(name, value)
     with suppress(Rehearsed), store.change(actor or default_actor(), "policy set", name) as writing:
         scope = "" if domain is None else domain_named(writing.farm().domains, domain).name

@@ -201,6 +201,8 @@ POLICIES: Mapping[str, str] = {
     "failed-logins": "10",
     # by how many per cent at most a renewed lease is announced shorter, so that renewals spread; 0 for none
     "renewal-jitter": "5",
+    # for how many seconds what is known of the directory is served on while it cannot be asked; farm-wide
+    "directory-staleness": "604800",
 }
 
 

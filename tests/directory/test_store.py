@@ -211,6 +211,20 @@ class StoreTests(SynchronousTestCase):
             end = reading.position()
             self.assertEqual(reading.changes_since(end + 5), Changes(end, farm=True, gap=True))
 
+    def test_mark(self) -> None:
+        """A copy that went ways of its own since is known as another directory, though it is as far as this one."""
+        source = SqlSource(self.store)
+        start = source.changes_since(source.position(), "")
+        self._add()
+        after = source.changes_since(start.position, start.mark)
+        self.assertEqual((after.keys, after.gap), ((self.account.key,), False))
+        self.assertEqual(source.changes_since(after.position, after.mark), replace(after, keys=()))
+        other_way = "1 of another directory"
+        for mark in (other_way, "nonsense", after.mark.replace(" ", " 0")):
+            gap = Changes(after.position, farm=True, gap=True, mark=after.mark)
+            self.assertEqual(source.changes_since(after.position, mark), gap)
+        self.assertFalse(source.changes_since(after.position, "0 ").gap)
+
     def test_private_file(self) -> None:
         """Only its owner may read the database."""
         assert self.store.path is not None
