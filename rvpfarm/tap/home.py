@@ -58,14 +58,14 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
-        return () if calls_at.listening and links_at.listening else ("not listening",)
+        listening = calls_at.listening and links_at.listening
+        return directory.missing() if listening else ("not listening",)
 
     name = options["name"]
     metrics = attend(top, options, reactor, role="home", ready=missing)
     key = load_key(options)
-    directory = open_directory(options, reactor, metrics=metrics, key=key)
+    directory = open_directory(top, options, reactor, metrics=metrics, key=key, snapshots=key)
     record = record_of(directory.farm().homes, options, "home")
-    directory.setServiceParent(top)
     journal = Journal(_state_file(options["state-dir"]), reactor, metrics=metrics)
     journal.setServiceParent(top)
     connect = connector(reactor)

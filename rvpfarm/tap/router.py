@@ -1,4 +1,4 @@
-"""C{twistd rvp-router}: the edge of the farm; keeps nothing, so any number may run."""
+"""C{twistd rvp-router}: the edge of the farm; has no state, so any number may run."""
 
 from __future__ import annotations
 
@@ -33,15 +33,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
-        return () if listening.listening else ("not listening",)
+        return directory.missing() if listening.listening else ("not listening",)
 
     metrics = attend(top, options, reactor, role="router", ready=missing)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
+    key = load_key(options)
+    directory = open_directory(top, options, reactor, metrics=metrics, key=None, snapshots=key)
     record = record_of(directory.farm().routers, options, "router")
-    directory.setServiceParent(top)
-    links = Links(
-        reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
-    )
+    links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
     router = Router(directory, links, clock=reactor, metrics=metrics)
