@@ -221,7 +221,8 @@ class Directory(Protocol):
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None} if there is none.
 
-        It fails with L{DirectoryUnavailable} when nothing is known and the directory cannot be asked.
+        It fails with L{DirectoryUnavailable} when the directory cannot be asked and no account is known; that
+        there was none some time ago does not count as knowing.
         """
 
     def forget(self, key: str) -> None:

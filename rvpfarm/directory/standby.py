@@ -348,7 +348,7 @@ class Standby(Service):
                 if not self._hurried:
                     await deferLater(self._reactor, PAUSE_SECONDS)
             return await self._do(draft.finish), count
-        except BaseException:
+        except Exception:
             await self._do(draft.discard)
             raise
 

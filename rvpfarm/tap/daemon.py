@@ -143,15 +143,14 @@ def load_key(options: DaemonOptions) -> FarmKey:
 
 
 def open_directory(
-    top: MultiService,
     options: DaemonOptions,
     reactor: Any,
     *,
     metrics: Metrics,
     key: FarmKey | None,
     snapshots: FarmKey | None = None,
-) -> CachedDirectory:
-    """The directory, as a service of C{top}, with the farm already known.
+) -> tuple[CachedDirectory, Standby | None]:
+    """The directory, with the farm already known, and what keeps a snapshot of it: services for the caller.
 
     While it cannot be asked, the last snapshot of it stands in.  Every connection that this took is closed
     again: twistd may fork before services are started.
@@ -159,6 +158,7 @@ def open_directory(
     @param reactor: the daemon's (C{Any}: no one interface has threads and timers).
     @param key: opens credentials; C{None} where nobody has to prove anything.
     @param snapshots: seals a snapshot at C{options["snapshot"]}; C{None} where none is kept.
+    @return: the first to start, and the last: stopped first, it writes while calls are still answered.
     @raise SystemExit: the directory cannot be used, and no snapshot either, in one sentence.
     """
     shelf, found, refusal = None, None, ""
@@ -174,15 +174,14 @@ def open_directory(
         store.close()
     except DirectoryUnavailable as problem:
         raise SystemExit(f"rvpfarm: {problem}{refusal and f'; {refusal}'}") from problem
-    directory.setServiceParent(top)
     if refusal:
         _log.warn("{refusal}; it is made anew", refusal=refusal)
-    if shelf is not None:
-        standby = Standby(directory, shelf, reactor, verifiers=verifiers, metrics=metrics)
-        if found is not None:
-            standby.recalled(found)
-        standby.setServiceParent(top)
-    return directory
+    if shelf is None:
+        return directory, None
+    standby = Standby(directory, shelf, reactor, verifiers=verifiers, metrics=metrics)
+    if found is not None:
+        standby.recalled(found)
+    return directory, standby
 
 
 def _recall(

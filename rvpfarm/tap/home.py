@@ -64,8 +64,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     name = options["name"]
     metrics = attend(top, options, reactor, role="home", ready=missing)
     key = load_key(options)
-    directory = open_directory(top, options, reactor, metrics=metrics, key=key, snapshots=key)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=key, snapshots=key)
     record = record_of(directory.farm().homes, options, "home")
+    directory.setServiceParent(top)
     journal = Journal(_state_file(options["state-dir"]), reactor, metrics=metrics)
     journal.setServiceParent(top)
     connect = connector(reactor)
@@ -148,6 +149,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     calls_at.setServiceParent(top)
     links_at.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top
 
 

@@ -51,7 +51,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         return () if server.running else ("the name server has not started",)
 
     metrics = attend(top, options, reactor, role="dns", ready=missing)
-    directory = open_directory(top, options, reactor, metrics=metrics, key=None)
+    directory, _ = open_directory(options, reactor, metrics=metrics, key=None)
+    directory.setServiceParent(top)
     place = options["listen"]
     server = NameServer(reactor, directory, options["zone"], interface=place.host, port=place.port)
     server.setServiceParent(top)

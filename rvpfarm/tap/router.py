@@ -37,8 +37,9 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     metrics = attend(top, options, reactor, role="router", ready=missing)
     key = load_key(options)
-    directory = open_directory(top, options, reactor, metrics=metrics, key=None, snapshots=key)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
     record = record_of(directory.farm().routers, options, "router")
+    directory.setServiceParent(top)
     links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
@@ -60,4 +61,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         option="--listen",
     )
     listening.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top

@@ -108,16 +108,14 @@ class OpenDirectoryTests(SynchronousTestCase):
         for file in self.folder.glob("directory.sqlite*"):
             file.unlink()
 
-    def open(self, *more: str) -> tuple[CachedDirectory, Daemon]:
+    def open(self, *more: str) -> tuple[CachedDirectory, Standby | None]:
         """Open it as a home does."""
         options = HomeOptions()
         url = f"sqlite:///{self.folder / 'directory.sqlite'}"
         options.parseOptions(["-d", url, "-n", "hs1", "-s", str(self.path.parent), *more])
         self.registry = CollectorRegistry()
-        metrics, top = Metrics(self.registry, role="home", node="hs1"), Daemon()
-        return open_directory(
-            top, options, ThreadClock(), metrics=metrics, key=self.key, snapshots=self.key
-        ), top
+        metrics = Metrics(self.registry, role="home", node="hs1")
+        return open_directory(options, ThreadClock(), metrics=metrics, key=self.key, snapshots=self.key)
 
     def value(self, name: str) -> float:
         """A metric."""
@@ -190,14 +188,14 @@ class OpenDirectoryTests(SynchronousTestCase):
         """A snapshot that is of no use keeps no daemon from starting with the directory."""
         self.path.write_bytes(b"something else")
         with capturedLogs() as events:
-            _, top = self.open()
+            _, standby = self.open()
         self.assertEqual(
             [formatEvent(event) for event in events],
             [f"the snapshot {self.path} is no snapshot of a directory; it is made anew"],
         )
-        self.assertEqual([type(service) for service in top], [CachedDirectory, Standby])
-        _, top = self.open("--snapshot", "none")
-        self.assertEqual([type(service) for service in top], [CachedDirectory])
+        self.assertIsNot(standby, None)
+        _, standby = self.open("--snapshot", "none")
+        self.assertIs(standby, None)
 
     def test_other_place(self) -> None:
         """The file may be anywhere."""
