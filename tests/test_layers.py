@@ -61,6 +61,8 @@ CORES = frozenset(
         "rvpfarm.directory.model",
         "rvpfarm.directory.names",
         "rvpfarm.directory.ranges",
+        "rvpfarm.directory.snapshot",
+        "rvpfarm.directory.spans",
         "rvpfarm.discovery.zone",
         "rvpfarm.home.fanout",
         "rvpfarm.home.keeper",

@@ -111,10 +111,19 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "max-connections": (1, 1_000_000),
     "connections-per-source": (1, 1_000_000),
     "inbound-queue": (1, 1_000_000),
+    "directory-staleness": (60, 31_536_000),
 }
 
 #: The policies that count for the farm as a whole, and not for a domain.
-FARM_WIDE = frozenset({"forwarded-header", "max-connections", "connections-per-source", "inbound-queue"})
+FARM_WIDE = frozenset(
+    {
+        "forwarded-header",
+        "max-connections",
+        "connections-per-source",
+        "inbound-queue",
+        "directory-staleness",
+    }
+)
 
 #: What a range of addresses may count as.
 NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")

@@ -216,6 +216,8 @@ POLICIES: Mapping[str, str] = {
     "connections-per-source": "512",
     # the most requests that one process has in work or waiting; more are answered 503 (KB 318158)
     "inbound-queue": "1024",
+    # for how many seconds what is known of the directory is served on while it cannot be asked; farm-wide
+    "directory-staleness": "604800",
 }
 
 
@@ -234,7 +236,8 @@ class Directory(Protocol):
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None} if there is none.
 
-        It fails with L{DirectoryUnavailable} when nothing is known and the directory cannot be asked.
+        It fails with L{DirectoryUnavailable} when the directory cannot be asked and no account is known; that
+        there was none some time ago does not count as knowing.
         """
 
     def forget(self, key: str) -> None:

@@ -38,6 +38,11 @@ GAUGES = {
     "authenticated_connections": "Connections that NTLM or Negotiate has proved, here",
     "directory_staleness_seconds": "How long ago the directory was last known to be current",
     "directory_cache_size": "Accounts remembered",
+    "directory_staleness_limit_seconds": "For how long what is known of the directory is served without news",
+    "directory_up": "Whether the directory answered when it was last asked (1) or not (0)",
+    "snapshot_age_seconds": "How old what the directory's snapshot on disk says is",
+    "snapshot_size_bytes": "Size of the directory's snapshot on disk",
+    "snapshot_accounts": "Accounts in the directory's snapshot on disk",
 }
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -190,6 +195,9 @@ class Metrics:
         )
         self._commit_size = self._histogram("journal_batch_size", "Changes in one commit", buckets=_SIZES)
         self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
+        self._snapshots = self._counter(
+            "snapshot_writes", "Snapshots of the directory", ("outcome",), [("written",), ("failed",)]
+        )
 
     def _show_process(self, registry: CollectorRegistry) -> None:
         """Add what is told of every Python process."""
@@ -334,6 +342,10 @@ class Metrics:
         """C{size} changes reached the disk together."""
         self._commit_size.child(()).observe(size)
         self._commit_seconds.child(()).observe(seconds)
+
+    def snapshot_write(self, outcome: str) -> None:
+        """A snapshot of the directory was C{"written"}, or that C{"failed"}."""
+        self._snapshots.child((outcome,)).inc()
 
     def lag(self, seconds: float) -> None:
         """The reactor ran a timer C{seconds} late."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +17,10 @@ from twisted.python.usage import UsageError
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
 from rvpfarm.directory.model import Directory, DirectoryUnavailable, Home, Router
+from rvpfarm.directory.snapshot import BadSnapshot
+from rvpfarm.directory.spans import spell_span
 from rvpfarm.directory.sql import SqlSource
+from rvpfarm.directory.standby import Recalled, SnapshotFile, Standby
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
 from rvpfarm.observe.metrics import LagProbe, Metrics
@@ -25,6 +30,11 @@ from rvpfarm.web.fast import FastClientEndpoint
 from rvpfarm.web.server import CallFactory
 
 _Member = TypeVar("_Member", Home, Router)
+
+#: From so many accounts on a snapshot is worth being kept out of the garbage collector's way.
+_MANY = 10_000
+
+_log = Logger()
 
 
 class Daemon(MultiService):
@@ -163,20 +173,68 @@ def load_key(options: DaemonOptions) -> FarmKey:
 
 
 def open_directory(
-    options: DaemonOptions, reactor: Any, *, metrics: Metrics, key: FarmKey | None
-) -> CachedDirectory:
-    """The directory, with the farm already known; the caller starts it as a service.
+    options: DaemonOptions,
+    reactor: Any,
+    *,
+    metrics: Metrics,
+    key: FarmKey | None,
+    snapshots: FarmKey | None = None,
+) -> tuple[CachedDirectory, Standby | None]:
+    """The directory, with the farm already known, and what keeps a snapshot of it: services for the caller.
 
-    Every connection that this took is closed again: twistd may fork before the service is started.
+    While it cannot be asked, the last snapshot of it stands in.  Every connection that this took is closed
+    again: twistd may fork before services are started.
 
+    @param reactor: the daemon's (C{Any}: no one interface has threads and timers).
     @param key: opens credentials; C{None} where nobody has to prove anything.
-    @raise SystemExit: the directory cannot be used, in one sentence.
+    @param snapshots: seals a snapshot at C{options["snapshot"]}; C{None} where none is kept.
+    @return: the first to start, and the last: stopped first, it writes while calls are still answered.
+    @raise SystemExit: the directory cannot be used, and no snapshot either, in one sentence.
     """
+    shelf, found, refusal = None, None, ""
+    verifiers = key is not None
+    if snapshots is not None and options["snapshot"] is not None:
+        shelf = SnapshotFile(Path(options["snapshot"]), snapshots.snapshot)
     try:
         store = Store(options["directory"], key)
         directory = CachedDirectory(SqlSource(store), reactor, metrics=metrics)
+        if shelf is not None:
+            found, refusal = _recall(shelf, directory, verifiers=verifiers)
         directory.load()
         store.close()
     except DirectoryUnavailable as problem:
-        raise SystemExit(f"rvpfarm: {problem}") from problem
-    return directory
+        raise SystemExit(f"rvpfarm: {problem}{refusal and f'; {refusal}'}") from problem
+    if refusal:
+        _log.warn("{refusal}; it is made anew", refusal=refusal)
+    if shelf is None:
+        return directory, None
+    standby = Standby(directory, shelf, reactor, verifiers=verifiers, metrics=metrics)
+    if found is not None:
+        standby.recalled(found)
+    return directory, standby
+
+
+def _recall(
+    shelf: SnapshotFile, directory: CachedDirectory, *, verifiers: bool
+) -> tuple[Recalled | None, str]:
+    """Tell C{directory} what the last snapshot of it says; or why it is not to be used."""
+    # what is made here lasts: looking for circles in it again and again takes longer than all the rest
+    gc.disable()
+    try:
+        found = shelf.read(time.time(), verifiers=verifiers)
+        if found is None:
+            return None, ""
+        directory.recall(found.snapshot, found.age_seconds)
+        if len(found.snapshot.accounts) > _MANY:
+            gc.freeze()
+    except BadSnapshot as problem:
+        return None, str(problem)
+    finally:
+        gc.enable()
+    _log.info(
+        "the snapshot {path} is {age} old; accounts taken up from it: {count}",
+        count=len(found.snapshot.accounts),
+        path=str(shelf.path),
+        age=spell_span(found.age_seconds),
+    )
+    return found, ""

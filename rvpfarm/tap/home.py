@@ -80,12 +80,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet; listeners start last, though they are bound before anything starts."""
-        return () if all(each.listening and each.running for each in listening) else ("not listening",)
+        running = all(each.listening and each.running for each in listening)
+        return directory.missing() if running else ("not listening",)
 
     status = Status(role="home", name=options["name"], ready=missing)
     metrics = attend(top, options, reactor, status, recorded=lambda: records[0].metrics)
     key = load_key(options)
-    directory = open_directory(options, reactor, metrics=metrics, key=key)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=key, snapshots=key)
     records = _records(directory.farm(), options)
     files = state_files(options["state-dir"], options["names"])
     directory.setServiceParent(top)
@@ -113,6 +114,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     status.show_fields(lambda: facts_of(homes))
     for each in listening:
         each.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top
 
 

@@ -54,7 +54,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     status = Status(role="dns", name=options["name"], ready=missing)
     metrics = attend(top, options, reactor, status)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
+    directory, _ = open_directory(options, reactor, metrics=metrics, key=None)
     directory.setServiceParent(top)
     show_directory(status, directory, options["directory"])
     place = options["listen"]

@@ -106,7 +106,7 @@ def show_directory(status: Status, directory: CachedDirectory, url: str) -> None
         return {
             "url": where,
             "staleness_seconds": directory.staleness_seconds,
-            "limit_seconds": None,  # the last good record serves on, however old
+            "limit_seconds": directory.limit_seconds,
             "cached": directory.cached,
         }
 

@@ -1,4 +1,4 @@
-"""C{twistd rvp-router}: the edge of the farm; keeps nothing, so any number may run."""
+"""C{twistd rvp-router}: the edge of the farm; has no state, so any number may run."""
 
 from __future__ import annotations
 
@@ -40,16 +40,15 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         if not listening.listening:
             return ("not listening",)
         none_up = homes.missing()
-        return (none_up,) if none_up else ()
+        return (*directory.missing(), *((none_up,) if none_up else ()))
 
     status = Status(role="router", name=options["name"], ready=missing)
     metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
+    key = load_key(options)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
     record = record_of(directory.farm().routers, options["name"], "router")
     directory.setServiceParent(top)
-    links = Links(
-        reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
-    )
+    links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
     health = Health()
@@ -77,4 +76,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         option="--listen",
     )
     listening.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top

@@ -152,15 +152,34 @@ class RouterOptions(DaemonOptions):
             "the only ways to sign in that are offered to callers of this listener, of those that the policy "
             f"allows: any of {', '.join(SIGN_IN_SCHEMES)}; default: all ($RVPFARM_SCHEMES)",
         ],
+        [
+            "snapshot",
+            None,
+            None,
+            "file that keeps, sealed, what is known of the directory, for a start while it is down; 'none' "
+            "for no such file; default: directory.snapshot in --state-dir, or NAME.snapshot beside the farm "
+            "key ($RVPFARM_SNAPSHOT)",
+        ],
     ]
-    environment = {**DaemonOptions.environment, "listen": "RVPFARM_LISTEN", "schemes": "RVPFARM_SCHEMES"}
+    environment = {
+        **DaemonOptions.environment,
+        "listen": "RVPFARM_LISTEN",
+        "schemes": "RVPFARM_SCHEMES",
+        "snapshot": "RVPFARM_SNAPSHOT",
+    }
 
     def postOptions(self) -> None:
-        """Complete and check; C{self["schemes"]} is then the bits of L{Call.withheld}.
+        """Complete and check.
+
+        C{self["schemes"]} is then the bits of L{Call.withheld}, and C{self["snapshot"]} a path or C{None}.
 
         @raise UsageError: a scheme is unknown.
         """
         super().postOptions()
+        if self["snapshot"] is None:
+            self["snapshot"] = self.default_snapshot()
+        elif self["snapshot"] == "none":
+            self["snapshot"] = None
         if self["schemes"] is None:
             self["schemes"] = 0
             return
@@ -169,6 +188,10 @@ class RouterOptions(DaemonOptions):
             if word not in SIGN_IN_SCHEMES:
                 raise UsageError(f"--schemes: {word!r} is none of {', '.join(SIGN_IN_SCHEMES)}")
         self["schemes"] = withhold(words)
+
+    def default_snapshot(self) -> str:
+        """The file of the snapshot when none is named: a router has no directory of its own."""
+        return str(Path(self["key-file"]).parent / f"{self['name']}.snapshot")
 
 
 class HomeOptions(RouterOptions):
@@ -240,6 +263,10 @@ class HomeOptions(RouterOptions):
             self["dns"] = parse_host_port(self["dns"], "dns")
             if not is_ip(self["dns"].host):
                 raise UsageError(f"--dns: {self['dns']} does not begin with an IP address")
+
+    def default_snapshot(self) -> str:
+        """The file of the snapshot when none is named."""
+        return str(Path(self["state-dir"]) / "directory.snapshot")
 
 
 def default_listen(address: str, port: int) -> str:

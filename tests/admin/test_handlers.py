@@ -407,6 +407,14 @@ class SettingTests(HandlerCase):
             "leave --domain out", handlers.set_policy, "forwarded-header", "none", "im.fabrik.example"
         )
 
+    def test_farm_wide(self) -> None:
+        """How old what is known of the directory may be is the farm's to say, in seconds."""
+        change = handlers.set_policy
+        self.assertEqual(change(self.store, "directory-staleness", "86400"), "86400")
+        for value in ("59", "31536001", "a week"):
+            self.refused("give a number from 60 to 31536000", change, "directory-staleness", value)
+        self.refused("leave --domain out", change, "directory-staleness", "3600", "im.fabrik.example")
+
     def test_policy_refused(self) -> None:
         """Unknown policies, values and domains are refused with the known ones."""
         change = handlers.set_policy

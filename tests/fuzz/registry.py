@@ -26,6 +26,7 @@ NAMES = (
     "frames",
     "preamble",
     "forwarded",
+    "snapshot",
 )
 
 

@@ -226,11 +226,16 @@ class ForwardingTests(RouterTestCase):
 
     def test_directory_down(self) -> None:
         """A directory that is down is not taken for "no such user"; what it knew is still used."""
+        self.ask(b"NOTIFY", b"/instmsg/aliases/nobody")
+        self.network.pump()
         self.directory.unavailable = True
         outcome, unknown = self.ask(), self.ask(b"NOTIFY", b"/instmsg/aliases/tomasz")
+        nobody = self.ask(b"NOTIFY", b"/instmsg/aliases/nobody")
         self.network.pump()
         self.assertEqual(outcome[0].status, 200)
-        self.assertIsInstance(unknown[0], Busy)
+        for refusal in (unknown[0], nobody[0]):
+            self.assertIsInstance(refusal, Busy)
+            self.assertEqual(refusal.headers, ((b"Retry-After", b"5"),))
 
     def test_hung_up(self) -> None:
         """When the caller hangs up, the look-up or the home's work is given up."""

@@ -20,6 +20,7 @@ class CachingDirectory(FarmDirectory):
     """As far as the page looks at it."""
 
     staleness_seconds = 1.23456
+    limit_seconds = 86400.0
     cached = 17
 
 
@@ -101,7 +102,7 @@ class ShowTests(SynchronousTestCase):
             {
                 "url": "postgresql://ann:***@db/rvp",
                 "staleness_seconds": 1.235,
-                "limit_seconds": None,
+                "limit_seconds": 86400.0,
                 "cached": 17,
             },
         )

@@ -146,6 +146,26 @@ class OptionsTests(SynchronousTestCase):
         text = str(HomeOptions())
         self.assertEqual(text.count("--name"), 1)
 
+    def test_snapshot(self) -> None:
+        """A home keeps its snapshot with its state, a router beside the farm key under its own name."""
+        given = ["-d", "sqlite:///d/x.sqlite", "-n", "r1"]
+        for more, router, home in (
+            ([], "d/r1.snapshot", "state/directory.snapshot"),
+            (["-k", "/etc/rvpfarm/farm.key"], "/etc/rvpfarm/r1.snapshot", "state/directory.snapshot"),
+            (["--snapshot", "/var/x"], "/var/x", "/var/x"),
+            (["--snapshot", "none"], None, None),
+        ):
+            options = RouterOptions()
+            options.parseOptions([*given, *more])
+            self.assertEqual(options["snapshot"], router)
+            options = HomeOptions()
+            options.parseOptions([*given, "-s", "state", *more])
+            self.assertEqual(options["snapshot"], home)
+        self.environment["RVPFARM_SNAPSHOT"] = "none"
+        options = RouterOptions()
+        options.parseOptions(given)
+        self.assertIs(options["snapshot"], None)
+
     def test_router_has_no_state(self) -> None:
         """A router has no state, and takes no option for it."""
         self.assertRaises(UsageError, RouterOptions().parseOptions, ["--state-dir", "x"])
