@@ -81,9 +81,9 @@ class Arrivals:
         """Accept whoever comes."""
         if self.proxied and not self.edge.trusted:
             self._log.warn(
-                "nobody can connect to {host} yet: no proxy is listed; "
+                "nobody can connect to port {port} yet: no proxy is listed; "
                 '"rvpfarm network add trusted-proxy ADDRESS" lists one',
-                host=self._listening.getsockname(),
+                port=self._listening.getsockname()[1],
             )
         self._accept_on()
 

@@ -16,6 +16,10 @@ from rvpfarm.web.forwarded import read_forwarded, read_x_forwarded_for
 #: Addresses that are remembered to have been complained of.
 TOLD_LIMIT = 1000
 
+#: Values of the header that are remembered with what they say, so that they are not read anew for each call;
+#: longer ones are read each time.
+_CALLERS_LIMIT, _CALLER_SIZE = 4096, 100
+
 #: How to read each header that the policy C{forwarded-header} can name.
 _HEADERS = {
     "x-forwarded-for": (b"x-forwarded-for", read_x_forwarded_for),
@@ -35,7 +39,7 @@ class Edge:
     @ivar used: connections that are open or on their way in.
     """
 
-    __slots__ = ("_header", "_sources", "_told", "limit", "per_source", "trusted", "used")
+    __slots__ = ("_callers", "_header", "_sources", "_told", "limit", "per_source", "trusted", "used")
 
     def __init__(self, limits: Limits | None = None) -> None:
         """
@@ -46,6 +50,7 @@ class Edge:
         self.trusted = Ranges()
         self.used = 0
         self._header = "x-forwarded-for"
+        self._callers: dict[bytes, str] = {}
         self._sources: dict[str, int] = {}
         self._told: set[str] = set()
 
@@ -57,6 +62,7 @@ class Edge:
         self.limit = farm.number("max-connections")
         self.per_source = farm.number("connections-per-source")
         self._header = farm.policy("forwarded-header")
+        self._callers.clear()
         trusted = Ranges("trusted-proxy", farm.networks)
         if trusted == self.trusted:
             return False
@@ -126,7 +132,16 @@ class Edge:
             return proxy
         name, read = known
         value = headers.get(name)
-        return "" if value is None else read(value, self.trusted)
+        if value is None:
+            return ""
+        found = self._callers.get(value)
+        if found is None:
+            found = read(value, self.trusted)
+            if len(value) <= _CALLER_SIZE:
+                if len(self._callers) >= _CALLERS_LIMIT:
+                    self._callers.clear()
+                self._callers[value] = found
+        return found
 
     def is_news(self, peer: str) -> bool:
         """Whether C{peer} has not been complained of yet: it is worth one line in the log."""

@@ -125,6 +125,23 @@ class CallerTests(SynchronousTestCase):
             self.assertRaises(BadRequest, self.caller, policy, garbage)
         self.assertEqual(self.caller("none", garbage), "10.0.0.1")
 
+    def test_remembered(self) -> None:
+        """What a value says is remembered until the directory changes, and not of endlessly many or long ones."""
+        edge = Edge()
+        edge.update(farm(PROXY))
+        headers = {b"x-forwarded-for": b"192.0.2.7, 10.0.1.1"}
+        for networks, caller in (
+            ((PROXY,), "10.0.1.1"),
+            ((PROXY, Network("trusted-proxy", "10.0.1.1", "10.0.1.1")), "192.0.2.7"),
+        ):
+            edge.update(farm(*networks))
+            self.assertEqual([edge.caller("10.0.0.1", headers) for _ in range(2)], [caller] * 2)
+        for number in range(10_000):
+            edge.caller("10.0.0.1", {b"x-forwarded-for": b"192.0.2.7:%d" % number})
+            edge.caller("10.0.0.1", {b"x-forwarded-for": b"%d, 192.0.2.7" % number + b"," * 200})
+        self.assertLess(len(edge._callers), 5000)
+        self.assertLess(max(map(len, edge._callers)), 101)
+
 
 class ListedTests(SynchronousTestCase):
     """Whoever watches the edge learns when other proxies are listed."""
