@@ -12,12 +12,13 @@ from twisted.python.failure import Failure
 
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Home
 from rvpfarm.directory.names import names_of
+from rvpfarm.directory.referral import Redirect, route
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
 from rvpfarm.protocol.calls import Busy, Call, Failed, NotFound, Relayed, Reply, Slow, TimedOut, Unreachable
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
 from rvpfarm.router.health import Circuit
-from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
+from rvpfarm.router.routing import choose_home, with_hops
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics

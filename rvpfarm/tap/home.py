@@ -17,10 +17,10 @@ from rvpfarm.auth.handshakes import Negotiate, Ntlm
 from rvpfarm.auth.kerberos import BadKeytab, Keytab
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Directory
+from rvpfarm.directory.reach import barred
 from rvpfarm.discovery.lookup import Locator
 from rvpfarm.discovery.strangers import Strangers
 from rvpfarm.home.journal import Journal
-from rvpfarm.home.reach import barred
 from rvpfarm.home.server import Home
 from rvpfarm.home.signins import SignIns
 from rvpfarm.link.links import LinkFactory, Links
