@@ -57,6 +57,7 @@ CORES = frozenset(
         "rvpfarm.auth.negotiate",
         "rvpfarm.auth.ntlm",
         "rvpfarm.directory.model",
+        "rvpfarm.directory.callers",
         "rvpfarm.directory.names",
         "rvpfarm.directory.networks",
         "rvpfarm.directory.referral",

@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.farm_verbs import audit, domain, home, network, policy, router
+from rvpfarm.admin.farm_verbs import audit, domain, home, policy, router
+from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.user_verbs import user
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm

@@ -235,50 +235,6 @@ def _choices(name: str) -> str:
 
 
 @click.group(cls=Noun)
-def network() -> None:
-    """Ranges of addresses that count as inside, as trusted proxies, or as allowed for call-backs."""
-
-
-_KIND = click.Choice(handlers.NETWORK_KINDS)
-
-
-@network.command("add")
-@click.argument("kind", type=_KIND)
-@click.argument("addresses")
-@pass_farm
-def network_add(farm: Farm, kind: str, addresses: str) -> None:
-    """Let the ADDRESSES, such as 192.0.2.0/24 or 192.0.2.1-192.0.2.9, count as KIND."""
-    made = handlers.add_network(farm.store, kind, addresses)
-    click.echo(f"Addresses from {made.first} to {made.last} count as {made.kind} now.")
-
-
-@network.command("remove")
-@click.argument("kind", type=_KIND)
-@click.argument("addresses")
-@pass_farm
-def network_remove(farm: Farm, kind: str, addresses: str) -> None:
-    """Let the ADDRESSES count as KIND no longer."""
-    gone = handlers.remove_network(farm.store, kind, addresses)
-    click.echo(f"Addresses from {gone.first} to {gone.last} count as {gone.kind} no longer.")
-
-
-@network.command("list")
-@json_option
-@pass_farm
-def network_list(farm: Farm, as_json: bool) -> None:
-    """List the ranges of addresses, by kind.
-
-    With --json: an array of objects with kind, first and last.
-    """
-    networks = handlers.farm_of(farm.store).networks
-    if as_json:
-        show_json([{"kind": one.kind, "first": one.first, "last": one.last} for one in networks])
-        return
-    rows = [(one.kind, one.first, one.last) for one in networks]
-    show_table(("kind", "from", "to"), rows, "No range counts as anything yet.")
-
-
-@click.group(cls=Noun)
 def audit() -> None:
     """Who changed what in the directory."""
 

@@ -26,9 +26,9 @@ from rvpfarm.admin.checks import (
     domain_named,
     enumerate_names,
     im_address,
-    parse_range,
     serving,
 )
+from rvpfarm.admin.networks import NETWORK_KINDS, NetworkChange, add_network, remove_network, set_networks
 from rvpfarm.admin.passwords import enforce
 from rvpfarm.admin.users import (
     Plan,
@@ -46,7 +46,7 @@ from rvpfarm.admin.users import (
     show_user,
 )
 from rvpfarm.auth.keys import FarmKey
-from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Network, Router
+from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Router
 from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -54,8 +54,10 @@ from rvpfarm.protocol.acls import OPENNESS
 from rvpfarm.protocol.calls import SIGN_IN_SCHEMES
 
 __all__ = [
+    "NETWORK_KINDS",
     "Initialised",
     "Naming",
+    "NetworkChange",
     "Plan",
     "PolicyChange",
     "Refused",
@@ -82,6 +84,7 @@ __all__ = [
     "plan_user",
     "prepare",
     "remove_network",
+    "set_networks",
     "set_password",
     "set_policy",
     "show_user",
@@ -104,9 +107,6 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "failed-logins": (0, 1000),
     "renewal-jitter": (0, 50),
 }
-
-#: What a range of addresses may count as.
-NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
 
 #: The policies that are a list.
 MANY = frozenset({"schemes"})
@@ -340,34 +340,6 @@ def change_policy(
     return change
 
 
-def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} from now on.
-
-    @param kind: one of L{NETWORK_KINDS}.
-    @param text: such as C{192.0.2.0/24}.
-    @raise Refused: it is no range, or it counts already.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network add", text) as writing:
-        if network in writing.farm().networks:
-            raise Refused(f'"{text}" counts as {kind} already; "rvpfarm network list" shows the ranges')
-        writing.add_network(network)
-    return network
-
-
-def remove_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} no longer.
-
-    @raise Refused: it did not.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network remove", text) as writing:
-        if network not in writing.farm().networks:
-            raise Refused(f'"{text}" does not count as {kind}; "rvpfarm network list" shows the ranges')
-        writing.remove_network(network)
-    return network
-
-
 def list_audit(store: Store, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
     """Who changed what, oldest first.
 
@@ -428,16 +400,6 @@ def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) 
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "
                     f"give {option} another port, or --address an address of its own"
                 )
-
-
-def _parse_network(kind: str, text: str) -> Network:
-    """The range that C{text} means.
-
-    @raise Refused: it means none, or nothing counts as C{kind}.
-    """
-    if kind not in NETWORK_KINDS:
-        raise Refused(f'no range counts as "{kind}"; give one of {", ".join(NETWORK_KINDS)}')
-    return Network(kind, *parse_range(text))
 
 
 def _check_together(farm: Farm) -> None:

@@ -9,10 +9,6 @@ from ipaddress import ip_address
 
 from rvpfarm.directory.model import Farm, Network
 
-# IPv4 addresses are the numbers of their IPv6 form ::ffff:a.b.c.d, for sockets may say them either way
-_MAPPED = 0xFFFF00000000
-_LAST_MAPPED = 0xFFFFFFFFFFFF
-
 
 @dataclass(frozen=True, slots=True)
 class Span:
@@ -20,6 +16,10 @@ class Span:
 
     first: int
     last: int
+
+
+#: IPv4 addresses are the numbers of their IPv6 form C{::ffff:a.b.c.d}: sockets may say them either way.
+ALL_V4 = Span(0xFFFF00000000, 0xFFFFFFFFFFFF)
 
 
 class Ranges:
@@ -92,19 +92,19 @@ def number_of(text: str) -> int:
     """
     address = ip_address(text)
     number = int(address)
-    return number if address.version == 6 else _MAPPED | number
+    return number if address.version == 6 else ALL_V4.first | number
 
 
 def address_of(number: int) -> str:
     """The address with that number, IPv4 as such."""
     if is_v4(number):
-        return str(ip_address(number - _MAPPED))
+        return str(ip_address(number - ALL_V4.first))
     return str(ip_address(number.to_bytes(16, "big")))
 
 
 def is_v4(number: int) -> bool:
     """Does C{number} mean an IPv4 address?"""
-    return _MAPPED <= number <= _LAST_MAPPED
+    return ALL_V4.first <= number <= ALL_V4.last
 
 
 def span_of(network: Network) -> Span | None:

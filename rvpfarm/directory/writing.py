@@ -144,6 +144,26 @@ class Writing(Reading):
         self._before["network"] = asdict(network)
         self._farm = True
 
+    def set_networks(self, kind: str, networks: Collection[Network]) -> None:
+        """Exactly these ranges count as C{kind} from now on.
+
+        @param networks: all of that kind, none of them twice.
+        """
+        table = tables.networks
+        place = table.c.kind == kind
+        columns = (table.c.first, table.c.last)
+        old = {(row.first, row.last) for row in self._rows(select(*columns).where(place))}
+        new = {(network.first, network.last) for network in networks}
+        if new == old:
+            return
+        self._connection.execute(delete(table).where(place))
+        if new:
+            rows = [{"kind": kind, "first": first, "last": last} for first, last in sorted(new)]
+            self._connection.execute(insert(table), rows)
+        self._before["networks"] = {"kind": kind, "ranges": sorted(old)}
+        self._after["networks"] = {"kind": kind, "ranges": sorted(new)}
+        self._farm = True
+
     def add_account(self, account: Account) -> None:
         """A new account; its verifiers are put by L{put_verifiers}."""
         values = _account_fields(account)
