@@ -7,10 +7,10 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.address_verbs import user
 from rvpfarm.admin.farm_verbs import audit, domain, home, policy, router
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
-from rvpfarm.admin.user_verbs import user
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 
 

@@ -51,7 +51,11 @@ def domain_add(
     made = handlers.add_domain(farm.store, name, mail_domains, aliases, netbios)
     click.echo(f"Added the IM domain {made.name}.")
     if made.mail_domains:
-        click.echo(f"Users are addressed as NAME@{made.mail_domains[0]}.")
+        mail = made.mail_domains[0]
+        click.echo(
+            f"Users are addressed as NAME@{mail} if the DNS has _rvp._tcp.{mail} when they are enabled "
+            f'("rvpfarm dns plan"), else as NAME@{made.name}; the policy address-form may decide otherwise.'
+        )
     else:
         click.echo(f"Users are addressed as NAME@{made.name}; no mail domain was given (--mail-domain).")
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvpfarm.admin.actors import default_actor
+from rvpfarm.admin.addresses import RULES
 from rvpfarm.admin.checks import (
     Naming,
     Refused,
@@ -99,6 +100,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "referral": ("auto", "always", "never"),
     "federation": ("closed", "open"),
     "default-acl": OPENNESS,
+    "address-form": RULES,
 }
 
 #: The least and the greatest value of each policy that is a number.

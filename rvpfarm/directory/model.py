@@ -201,6 +201,9 @@ POLICIES: Mapping[str, str] = {
     "failed-logins": "10",
     # by how many per cent at most a renewed lease is announced shorter, so that renewals spread; 0 for none
     "renewal-jitter": "5",
+    # which of its two forms a new user's IM address has: "mail" (the mail address), "im" (the name at the IM
+    # domain), or "srv": the mail address if the mail domain's SRV record leads here then (KB 319758, D16)
+    "address-form": "srv",
 }
 
 

@@ -58,16 +58,35 @@ class Writing(Reading):
 
     def add_domain(self, domain: Domain) -> None:
         """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
-        run = self._connection.execute
-        run(insert(tables.domains).values(name=domain.name, netbios=domain.netbios, created=self._now))
-        for place, mail in enumerate(domain.mail_domains):
-            run(insert(tables.mail_domains).values(name=mail, domain=domain.name, place=place))
-        for alias in domain.aliases:
-            run(insert(tables.domain_aliases).values(name=alias, domain=domain.name))
+        values = {"name": domain.name, "netbios": domain.netbios, "created": self._now}
+        self._connection.execute(insert(tables.domains).values(**values))
+        self._add_names(domain)
         fields = asdict(domain)
         del fields["policies"]
         self._after["domain"] = fields
         self._farm = True
+
+    def update_domain(self, domain: Domain) -> None:
+        """An IM domain with other mail domains or aliases; nothing else about it can change here."""
+        old = self.farm().domains[domain.name]
+        if (old.mail_domains, old.aliases) == (domain.mail_domains, domain.aliases):
+            return
+        run = self._connection.execute
+        for table in (tables.mail_domains, tables.domain_aliases):
+            run(delete(table).where(table.c.domain == domain.name))
+        self._add_names(domain)
+        for side, one in ((self._before, old), (self._after, domain)):
+            names = {"mail_domains": one.mail_domains, "aliases": one.aliases}
+            side[f"domain {domain.name}"] = names
+        self._farm = True
+
+    def _add_names(self, domain: Domain) -> None:
+        """The mail domains and aliases of an IM domain that has none yet."""
+        run = self._connection.execute
+        for place, mail in enumerate(domain.mail_domains):
+            run(insert(tables.mail_domains).values(name=mail, domain=domain.name, place=place))
+        for alias in domain.aliases:
+            run(insert(tables.domain_aliases).values(name=alias, domain=domain.name))
 
     def add_home(self, home: Home) -> None:
         """A new home that takes accounts."""

@@ -45,6 +45,7 @@ class CommandCase(SynchronousTestCase):
         for name in ("hs1", "hs2"):
             self.run_it("home", "create", name, "--host", f"{name}.fabrik.example", "--port", "8080")
         self.run_it("router", "create", "r1", "--host", "im.fabrik.example", "--address", "192.0.2.1")
+        self.run_it("policy", "set", "address-form", "mail")  # or the machine's own DNS would be asked
 
 
 class InitTests(CommandCase):
