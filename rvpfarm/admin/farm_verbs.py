@@ -1,4 +1,4 @@
-"""C{rvpfarm domain|home|router|policy|audit}: what is farm-wide."""
+"""C{rvpfarm home|router|policy|audit}: what is farm-wide."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from rvpfarm.admin import handlers
 from rvpfarm.admin.checks import Refused, domain_named
 from rvpfarm.admin.passwords import ALLOWED, KEEPING
 from rvpfarm.admin.tables import (
-    domain_record,
     home_record,
     router_record,
     show_json,
@@ -21,60 +20,6 @@ from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import POLICIES
 
 _PORT = click.IntRange(1, 65535)
-
-
-@click.group(cls=Noun)
-def domain() -> None:
-    """IM domains: the DNS names that stand in people's URLs."""
-
-
-@domain.command("add")
-@click.argument("name")
-@click.option(
-    "--mail-domain",
-    "mail_domains",
-    multiple=True,
-    metavar="NAME",
-    help="A mail domain it serves, so that IM addresses equal mail addresses; the primary one first.",
-)
-@click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="A further host name that means this domain."
-)
-@click.option(
-    "--netbios", default="", metavar="NAME", help="What old clients put before the backslash at login."
-)
-@pass_farm
-def domain_add(
-    farm: Farm, name: str, mail_domains: tuple[str, ...], aliases: tuple[str, ...], netbios: str
-) -> None:
-    """Add the IM domain NAME, such as im.example.com."""
-    made = handlers.add_domain(farm.store, name, mail_domains, aliases, netbios)
-    click.echo(f"Added the IM domain {made.name}.")
-    if made.mail_domains:
-        mail = made.mail_domains[0]
-        click.echo(
-            f"Users are addressed as NAME@{mail} if the DNS has _rvp._tcp.{mail} when they are enabled "
-            f'("rvpfarm dns plan"), else as NAME@{made.name}; the policy address-form may decide otherwise.'
-        )
-    else:
-        click.echo(f"Users are addressed as NAME@{made.name}; no mail domain was given (--mail-domain).")
-
-
-@domain.command("list")
-@json_option
-@pass_farm
-def domain_list(farm: Farm, as_json: bool) -> None:
-    """List the IM domains, by name.
-
-    With --json: an array of objects with name, mail_domains (array, the primary one first), aliases (array)
-    and netbios.
-    """
-    domains = handlers.farm_of(farm.store).domains.values()
-    if as_json:
-        show_json([domain_record(one) for one in domains])
-        return
-    rows = [(one.name, " ".join(one.mail_domains), " ".join(one.aliases), one.netbios) for one in domains]
-    show_table(("IM domain", "mail domains", "aliases", "NetBIOS"), rows, "There is no IM domain yet.")
 
 
 @click.group(cls=Noun)
@@ -159,8 +104,8 @@ def router_list(farm: Farm, as_json: bool) -> None:
     if as_json:
         show_json([router_record(one) for one in routers])
         return
-    rows = [(one.name, one.host, str(one.port), one.address) for one in routers]
-    show_table(("router", "host", "port", "address"), rows, "There is no router yet.")
+    rows = [(one.name, one.host, str(one.port), one.state, one.address) for one in routers]
+    show_table(("router", "host", "port", "state", "address"), rows, "There is no router yet.")
 
 
 @click.group(cls=Noun)

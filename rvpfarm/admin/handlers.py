@@ -19,7 +19,6 @@ from rvpfarm.admin.checks import (
     Refused,
     check_address,
     check_host,
-    check_netbios,
     check_port,
     check_server_name,
     check_text,
@@ -28,6 +27,14 @@ from rvpfarm.admin.checks import (
     enumerate_names,
     im_address,
     serving,
+)
+from rvpfarm.admin.domains import (
+    DomainChange,
+    add_alias,
+    add_domain,
+    add_mail_domain,
+    remove_alias,
+    remove_mail_domain,
 )
 from rvpfarm.admin.networks import NETWORK_KINDS, NetworkChange, add_network, remove_network, set_networks
 from rvpfarm.admin.passwords import enforce
@@ -47,7 +54,7 @@ from rvpfarm.admin.users import (
     show_user,
 )
 from rvpfarm.auth.keys import FarmKey
-from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Router
+from rvpfarm.directory.model import POLICIES, Farm, Home, Router
 from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -56,6 +63,7 @@ from rvpfarm.protocol.calls import SIGN_IN_SCHEMES
 
 __all__ = [
     "NETWORK_KINDS",
+    "DomainChange",
     "Initialised",
     "Naming",
     "NetworkChange",
@@ -63,7 +71,9 @@ __all__ = [
     "PolicyChange",
     "Refused",
     "UserView",
+    "add_alias",
     "add_domain",
+    "add_mail_domain",
     "add_network",
     "change_policy",
     "change_user_policy",
@@ -84,6 +94,8 @@ __all__ = [
     "open_store",
     "plan_user",
     "prepare",
+    "remove_alias",
+    "remove_mail_domain",
     "remove_network",
     "set_networks",
     "set_password",
@@ -183,48 +195,6 @@ def init(store: Store, *, actor: str | None = None) -> Initialised:
     with store.change(actor or default_actor(), "init", "directory") as writing:
         writing.bind_key()
     return Initialised(before, known_revisions()[0])
-
-
-def add_domain(
-    store: Store,
-    name: str,
-    mail_domains: Iterable[str] = (),
-    aliases: Iterable[str] = (),
-    netbios: str = "",
-    *,
-    actor: str | None = None,
-) -> Domain:
-    """A new IM domain.
-
-    @param mail_domains: the mail domains it serves, the primary one first.
-    @param aliases: further host names that mean it.
-    @param netbios: what stands before the backslash when old clients log in.
-    @raise Refused: a name is none, or taken.
-    """
-    domain = Domain(
-        check_host(name, "an IM domain is a DNS name such as im.example.com"),
-        _unique(check_host(one, "give --mail-domain one such as example.com") for one in mail_domains),
-        _unique(check_host(one, "give --alias a host name such as im", single=True) for one in aliases),
-        check_netbios(netbios),
-    )
-    if domain.name in domain.aliases:
-        raise Refused(f'"{domain.name}" cannot be an alias of itself; leave that --alias out')
-    with store.change(actor or default_actor(), "domain add", domain.name) as writing:
-        farm = writing.farm()
-        for one in _unique((domain.name, *domain.mail_domains, *domain.aliases)):
-            other = serving(one, farm.domains)
-            if other is not None and other.name == domain.name:
-                raise Refused(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
-            if other is not None:
-                raise Refused(f'"{one}" belongs to the IM domain {other.name} already; give another name')
-        for home in farm.homes.values():
-            if home.host in (domain.name, *domain.aliases):
-                raise Refused(
-                    f'"{home.host}" is the host of home {home.name}, which needs a name of its own; '
-                    "give the IM domain another one, such as im.example.com"
-                )
-        writing.add_domain(domain)
-    return domain
 
 
 def create_home(
@@ -368,11 +338,6 @@ def _load_key(key_file: Path) -> FarmKey:
         # its sentence stands after "rvpfarm: ...: " here
         sentence = str(problem).removesuffix(".")
         raise Refused(sentence[:1].lower() + sentence[1:]) from problem
-
-
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without repetition, in their order."""
-    return tuple(dict.fromkeys(names))
 
 
 def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:

@@ -50,8 +50,7 @@ def ask(record: str, server: tuple[str, int] | None = None, seconds: float = SEC
             "--address-form mail or im to decide without it, or --dns ADDRESS:PORT to ask another server"
         ) from problem
     offers = (
-        Offer(one.priority, one.weight, one.port, one.target.to_text().rstrip(".").lower())
-        for one in answer
+        Offer(one.priority, one.weight, one.port, one.target.to_text().rstrip(".").lower()) for one in answer
     )
     return tuple(sorted(offers, key=lambda offer: (offer.priority, -offer.weight, offer.target)))
 

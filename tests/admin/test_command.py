@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click import Command
 from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, update
 from twisted.trial.unittest import SynchronousTestCase
@@ -329,15 +330,14 @@ class HelpTests(CommandCase):
 
     def test_every_option_has_help(self) -> None:
         """No command, argument or option is without words."""
-        for name, noun in rvpfarm.commands.items():
-            commands = getattr(noun, "commands", {name: noun})
-            for verb in commands.values():
-                self.assertTrue(verb.help, verb.name)
-                for parameter in verb.params:
-                    if parameter.param_type_name == "option":
-                        self.assertTrue(
-                            getattr(parameter, "help", ""), f"{name} {verb.name} {parameter.name}"
-                        )
+        waiting: list[Command] = list(rvpfarm.commands.values())
+        while waiting:
+            command = waiting.pop()
+            self.assertTrue(command.help, command.name)
+            waiting.extend(getattr(command, "commands", {}).values())
+            for parameter in command.params:
+                if parameter.param_type_name == "option":
+                    self.assertTrue(getattr(parameter, "help", ""), f"{command.name} {parameter.name}")
 
     def test_version(self) -> None:
         """The version is that of the package."""
