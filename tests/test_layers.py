@@ -60,6 +60,7 @@ CORES = frozenset(
         "rvpfarm.directory.callers",
         "rvpfarm.directory.names",
         "rvpfarm.directory.networks",
+        "rvpfarm.directory.ranges",
         "rvpfarm.directory.referral",
         "rvpfarm.discovery.zone",
         "rvpfarm.home.fanout",

@@ -22,6 +22,7 @@ _BARRED = {
     "special": "it is a loopback, link-local or multicast address",
     "network": "no call-back range contains it",
     "name": "it is a name",
+    "unknown": "nobody knows where the caller is",
 }
 
 
@@ -131,12 +132,13 @@ def network_test(
     """Explain what a router does with a call from ADDRESS, and why.  Nothing is sent to anybody.
 
     With --json: an object with address, trusted_proxy (true or false), header (which one is believed, or
-    none), believed, caller (the address that counts), inside, ranges (array: the inside ranges with the
-    caller in them), domain, host, served (whether the host means an IM domain here), referral (the policy),
-    follows, decisions (array of objects with home, decision, which is refer or forward, url, which is null
-    unless referred, and leads_back), call_back and call_back_by_others (null when the caller itself, or
-    others, may name a call-back at its address, else farm, special or network).  With --edges --json: an
-    array of objects with address, inside and decisions.
+    none), believed, malformed (the header cannot be read: 400), caller (the address that counts, or null),
+    inside, ranges (array: the inside ranges with the caller in them), domain, host, served (whether the host
+    means an IM domain here), referral (the policy), follows, decisions (array of objects with home, decision,
+    which is refer or forward, url, which is null unless referred, and leads_back), call_back and
+    call_back_by_others (null when the caller itself, or others, may name a call-back at its address, else
+    farm, special, network or unknown).  With --edges --json: an array of objects with address, inside and
+    decisions.
     """
     if (address is None) != at_edges:
         raise click.UsageError("give either an ADDRESS or --edges.")
@@ -162,11 +164,14 @@ def network_test(
 def _show(found: Explanation) -> None:
     """The explanation, for people."""
     call, caller = found.call, found.caller
+    facts = {"Connection from": call.peer, "Trusted proxy": _proxy_words(found)}
+    if caller.malformed:
+        show_facts({**facts, "Decision": "answer 400, as nobody can tell who calls"})
+        return
     show_facts(
         {
-            "Connection from": call.peer,
-            "Trusted proxy": _proxy_words(found),
-            "Caller": caller.address,
+            **facts,
+            "Caller": caller.address or "unknown",
             "Inside": _inside_words(found),
             "Asked": f"{call.asked}, for the domain {call.domain}"
             if found.served
@@ -184,14 +189,15 @@ def _proxy_words(found: Explanation) -> str:
     """Whether the connection's other end is believed, and about what."""
     call, caller, header = found.call, found.caller, header_text(found.call.farm)
     if not caller.proxy:
-        ignored = "" if call.forwarded is None else "; what it says about others is not believed"
-        return f"no{ignored}"
+        return f"no{'' if call.forwarded is None else '; what it says about others is not believed'}"
     if not header:
         return "yes, but the policy forwarded-header is none: no header is believed"
     if call.forwarded is None:
-        return f"yes, but there is no {header} (--forwarded)"
+        return f"yes, but there is no {header} (--forwarded): who calls is unknown"
+    if caller.malformed:
+        return f"yes, but its {header} cannot be read"
     if not caller.believed:
-        return f"yes, but its {header} names no address"
+        return f"yes, but its {header} names no address: who calls is unknown"
     return f"yes: its {header} is believed"
 
 
@@ -201,7 +207,7 @@ def _inside_words(found: Explanation) -> str:
         return f"yes: in {', '.join(found.ranges)}"
     if found.inside:
         return "yes: there is no inside range, so everybody is"
-    return "no: no inside range contains it"
+    return "no: no inside range contains it" if found.caller.address else "no: an unknown caller never is"
 
 
 def _decision_facts(found: Explanation) -> dict[str, str]:
@@ -254,7 +260,8 @@ def _record(found: Explanation) -> dict[str, object]:
         "trusted_proxy": caller.proxy,
         "header": header_text(call.farm) or "none",
         "believed": caller.believed,
-        "caller": caller.address,
+        "malformed": caller.malformed,
+        "caller": caller.address or None,
         "inside": found.inside,
         "ranges": list(found.ranges),
         "domain": call.domain,

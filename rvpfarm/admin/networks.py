@@ -12,7 +12,8 @@ from rvpfarm.admin.checks import Refused, enumerate_names, parse_range
 from rvpfarm.admin.users import Rehearsed
 from rvpfarm.directory.callers import believed_header
 from rvpfarm.directory.model import Farm, Network
-from rvpfarm.directory.networks import ALL_V4, Ranges, Span, ranges_of, span_of
+from rvpfarm.directory.networks import ranges_of
+from rvpfarm.directory.ranges import ALL_V4, Ranges, Span, span_of
 from rvpfarm.directory.store import Store
 
 #: What a range of addresses may count as.
@@ -149,7 +150,7 @@ def warnings_about(farm: Farm) -> tuple[str, ...]:
         if not header:
             why = "the policy forwarded-header is none, so all that comes through it counts as inside"
         else:
-            why = f"what it passes on without the header {header} counts as inside"
+            why = f"see that it writes {header} itself, since that decides who is inside"
         found.append(f"the trusted proxy {range_text(proxy)} lies in an inside range: {why} (D24)")
     return tuple(found)
 

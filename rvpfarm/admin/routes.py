@@ -11,7 +11,8 @@ from rvpfarm.admin.users import existing_user
 from rvpfarm.directory.callers import Caller, caller_of
 from rvpfarm.directory.model import Account, Farm, Home
 from rvpfarm.directory.names import names_of
-from rvpfarm.directory.networks import ALL_V4, Span, address_of, is_inside, listed_by, number_of, ranges_of
+from rvpfarm.directory.networks import is_inside, listed_by, ranges_of
+from rvpfarm.directory.ranges import ALL, ALL_V4, Span, address_of, number_of
 from rvpfarm.directory.reach import blocked_by
 from rvpfarm.directory.referral import Redirect, follows, leads_back, route
 from rvpfarm.directory.store import Store
@@ -73,8 +74,10 @@ class Explanation:
     @ivar referral: the policy of the domain.
     @ivar follows: the client is known to follow referrals.
     @ivar served: the host that was asked means an IM domain of this farm.
-    @ivar call_back_by_others: the rule that keeps others from naming a call-back at the caller's address, or
-        C{None}.
+    @ivar decisions: none when the call is refused at once.
+    @ivar call_back: the rule that keeps the caller from naming a call-back at its own address, or C{None};
+        C{"unknown"} when that address is not known.
+    @ivar call_back_by_others: the same for everybody else.
     """
 
     call: Call
@@ -148,7 +151,7 @@ def explain(call: Call) -> Explanation:
         farm.policy("referral", call.domain),
         follows(call.user_agent.encode("latin-1", "replace")),
         names_of(farm).domain_of(call.asked) is not None,
-        tuple(_decisions(call, caller.address)),
+        () if caller.malformed else tuple(_decisions(call, caller.address)),
         _barred(farm, caller.address, caller.address),
         _barred(farm, caller.address, ""),
     )
@@ -194,6 +197,8 @@ def _decisions(call: Call, caller: str) -> Iterator[Decision]:
 
 def _barred(farm: Farm, address: str, peer: str) -> str | None:
     """The rule that keeps a caller at C{peer} from naming a call-back at C{address}."""
+    if not address:
+        return "unknown"
     host = f"[{address}]" if ":" in address else address
     call_back = parse_call_back(f"http://{host}:{_CALL_BACK_PORT}/", names_of(farm))
     return blocked_by(call_back, peer, farm)
@@ -201,7 +206,7 @@ def _barred(farm: Farm, address: str, peer: str) -> str | None:
 
 def _around(span: Span) -> Iterator[int]:
     """The numbers just inside and just outside C{span}, without leaving the addresses of its version."""
-    whole = ALL_V4 if ALL_V4.first <= span.first and span.last <= ALL_V4.last else Span(0, (1 << 128) - 1)
+    whole = ALL_V4 if ALL_V4.first <= span.first and span.last <= ALL_V4.last else ALL
     for number in (span.first - 1, span.first, span.last, span.last + 1):
         if whole.first <= number <= whole.last:
             yield number

@@ -138,7 +138,7 @@ class WordsTests(HandlerCase):
         farm = self.farm(inside, Network("trusted-proxy", "10.0.0.255", "10.0.1.9"))
         (warning,) = warnings_about(farm)
         self.assertIn("the trusted proxy 10.0.0.255-10.0.1.9 lies in an inside range", warning)
-        self.assertIn("without the header X-Forwarded-For", warning)
+        self.assertIn("see that it writes X-Forwarded-For itself", warning)
         self.assertEqual(
             warnings_about(self.farm(inside, Network("trusted-proxy", "10.0.1.0", "10.0.1.9"))), ()
         )
@@ -215,6 +215,15 @@ class ExplanationTests(HandlerCase):
         self.assertEqual(
             (found.caller.address, found.caller.proxy, found.inside), ("192.0.2.81", False, False)
         )
+
+    def test_unknown_caller(self) -> None:
+        """A proxy that does not say who calls is no caller itself: nobody is referred for its sake."""
+        for forwarded in (None, "unknown"):
+            call = routes.think_of(self.store, "192.0.2.80", user="petra", forwarded=forwarded)
+            found = routes.explain(call)
+            self.assertEqual((found.caller.address, found.inside), ("", False))
+            self.assertEqual((found.decisions[0].word, found.call_back), ("forward", "unknown"))
+        self.assertEqual(self.explain("192.0.2.80", forwarded="10.0.0.256").decisions, ())
 
     def test_back(self) -> None:
         """A home whose URL leads back to a router is not referred to."""
@@ -382,8 +391,12 @@ class VerbTests(CommandCase):
         """The other answers have words too."""
         self.run_it("network", "set", "trusted-proxy", "192.0.2.80")
         for args, words in (
-            (["192.0.2.80"], "yes, but there is no X-Forwarded-For (--forwarded)"),
+            (["192.0.2.80"], "yes, but there is no X-Forwarded-For (--forwarded): who calls is unknown"),
+            (["192.0.2.80"], "no: an unknown caller never is"),
+            (["192.0.2.80"], "nobody knows where the caller is"),
             (["192.0.2.80", "--forwarded", "unknown"], "yes, but its X-Forwarded-For names no address"),
+            (["192.0.2.80", "--forwarded", "x"], "yes, but its X-Forwarded-For cannot be read"),
+            (["192.0.2.80", "--forwarded", "x"], "answer 400"),
             (["192.0.2.81", "--forwarded", "10.1.1.1"], "no; what it says about others is not believed"),
             (["192.0.2.81"], "there is no inside range, so everybody is"),
             (["192.0.2.81", "--user-agent", "curl/8"], "no: the client is curl/8"),

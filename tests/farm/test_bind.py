@@ -13,6 +13,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
+from rvpfarm.admin import handlers
+from rvpfarm.admin.servers import drain_router
 from tests.support.processes import BIN, free_ports, run, scratch, wait_for
 
 CHECK, NAMED = (
@@ -54,19 +56,7 @@ class BindTests(TestCase):
         """A farm with everything that the plan knows, and its plan, one file for each zone."""
         self.where = self.enterContext(scratch())
         self.url = f"sqlite:///{self.where / 'directory.sqlite'}"
-        for command in (
-            "init",
-            "domain add im.fabrik.example --mail-domain fabrik.example --mail-domain fabrik.test "
-            "--alias old.fabrik.example --alias omnent",
-            "home create hs1 --host hs1.fabrik.example --address 192.0.2.11",
-            "home create hs2 --host hs2.fabrik.example",
-            "router create r1 --host r1.fabrik.example --address 192.0.2.1",
-            "router create r2 --host im.fabrik.example --address 192.0.2.2",
-            "router create r3 --host r3.fabrik.example --address 2001:db8::3",
-            "router create r4 --host r4.fabrik.example --address 192.0.2.4",
-            "router drain r4",
-        ):
-            self.rvpfarm(*command.split())
+        self.make_farm()
         plan = self.rvpfarm("dns", "plan")
         self.assertIn("; Left out: router r4", plan)
         sections = re.split(r"^; zone (.+)$", plan, flags=re.MULTILINE)
@@ -74,6 +64,24 @@ class BindTests(TestCase):
         for zone, lines in self.zones.items():
             (self.where / f"{zone}.plan").write_text(sections[0] + lines)
             (self.where / f"{zone}.zone").write_text(OWN.format(plan=self.where / f"{zone}.plan"))
+
+    def make_farm(self) -> None:
+        """The directory."""
+        store, _new = handlers.prepare(self.url, self.where / "farm.key")
+        self.addCleanup(store.close)
+        handlers.init(store, actor="test")
+        names = ["fabrik.example", "fabrik.test"], ["old.fabrik.example", "omnent"]
+        handlers.add_domain(store, "im.fabrik.example", *names, actor="test")
+        for name, address in (("hs1", "192.0.2.11"), ("hs2", "")):
+            handlers.create_home(store, name, f"{name}.fabrik.example", address=address, actor="test")
+        for name, host, address in (
+            ("r1", "r1", "192.0.2.1"),
+            ("r2", "im", "192.0.2.2"),
+            ("r3", "r3", "2001:db8::3"),
+            ("r4", "r4", "192.0.2.4"),
+        ):
+            handlers.create_router(store, name, f"{host}.fabrik.example", address=address, actor="test")
+        drain_router(store, "r4", actor="test")
 
     def rvpfarm(self, *words: str) -> str:
         """Run the administrator's command."""
