@@ -224,20 +224,22 @@ def check_password(password: str, alias: str, least: int = _PASSWORD_LEAST) -> s
     return password
 
 
-def domain_named(domains: Mapping[str, Domain], name: str) -> Domain:
+def domain_named(domains: Mapping[str, Domain], name: str, give: str = "give --domain") -> Domain:
     """The IM domain of that name.
 
+    @param give: how it is named on the command line, for the sentence.
     @raise Refused: there is none.
     """
     domain = domains.get(name.strip().lower().removesuffix("."))
     if domain is None:
-        raise Refused(f'there is no IM domain "{name}"; give --domain one of {enumerate_names(domains)}')
+        raise Refused(f'there is no IM domain "{name}"; {give} one of {enumerate_names(domains)}')
     return domain
 
 
-def home_named(farm: Farm, name: str) -> Home:
+def home_named(farm: Farm, name: str, give: str = "give --home") -> Home:
     """The home of that name.
 
+    @param give: how it is named on the command line, for the sentence.
     @raise Refused: there is none.
     """
     wanted = name.strip().lower()
@@ -247,7 +249,7 @@ def home_named(farm: Farm, name: str) -> Home:
     if not farm.homes:
         raise Refused(NO_HOME)
     names = enumerate_names(home.name for home in farm.homes.values())
-    raise Refused(f'there is no home "{name}"; give --home one of {names}')
+    raise Refused(f'there is no home "{name}"; {give} one of {names}')
 
 
 def im_address(alias: str, mail_domain: str, domain: Domain, form: str = "mail") -> str:

@@ -175,7 +175,7 @@ def _change(
 ) -> DomainChange:
     """Replace the IM domain C{domain} by what C{changed} makes of it."""
     with suppress(Rehearsed), store.change(actor or default_actor(), action, domain) as writing:
-        old = domain_named(writing.farm().domains, domain)
+        old = domain_named(writing.farm().domains, domain, "give")
         writing.subject = old.name
         change = changed(old, writing)
         writing.update_domain(change.domain)

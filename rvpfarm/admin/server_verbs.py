@@ -100,7 +100,7 @@ def home_show(farm: Farm, name: str, as_json: bool) -> None:
     (active or draining), metrics (ADDRESS:PORT, or empty) and accounts (how many).
     """
     with farm.store.read() as reading:
-        found = home_named(reading.farm(), name)
+        found = home_named(reading.farm(), name, "give")
         accounts = sum(1 for _ in reading.accounts(home=found.id))
     if as_json:
         show_json({**home_record(found), "accounts": accounts})

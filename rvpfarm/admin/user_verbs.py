@@ -281,6 +281,12 @@ def _decide_form(
     with farm.store.read() as reading:
         question = question_about(reading, address, domain, rule)
     if question is None:
+        if rule is not None:
+            click.echo(
+                "rvpfarm: warning: --address-form changes no address that is there; "
+                '"rvpfarm user readdress" does',
+                err=True,
+            )
         return None
     decision = Asker(server).decide(question)
     warn(decision)

@@ -346,6 +346,15 @@ class VerbTests(CommandCase):
         self.assertIn("DNS said:   nothing: it was not asked\n", told)
         self.assertEqual(self.addresses(), ["petra@fabrik.example"])
 
+    def test_returning(self) -> None:
+        """Who comes back keeps the address without a question; a form that was asked for is said to be no use."""
+        self.asking("user", "enable", "petra@fabrik.example", "--no-password")
+        self.run_it("user", "disable", "petra", "--yes")
+        self.dns.asked.clear()
+        told = self.asking("user", "enable", "petra", "--address-form", "im")
+        self.assertIn("--address-form changes no address", told)
+        self.assertEqual((self.addresses(), self.dns.asked), (["petra@fabrik.example"], []))
+
     def test_readdress(self) -> None:
         """Once the record is there, addresses are made right; the DNS is asked once for all."""
         self.dns.records.clear()

@@ -125,4 +125,4 @@ class VerbTests(CommandCase):
         words = self.run_it("home", "show", "--help").stdout
         self.assertTrue(all(key in words for key in shown))
         self.assertEqual((shown["name"], shown["accounts"], shown["link_port"]), ("hs2", 0, 8081))
-        self.assertIn("there is no home", self.run_it("home", "show", "hs9", status=1).stderr)
+        self.assertIn("; give one of hs1, hs2", self.run_it("home", "show", "hs9", status=1).stderr)

@@ -151,3 +151,9 @@ class BindTests(TestCase):
             ("NOERROR", True, [f"_rvp._tcp.{ZONE}. 60 IN SRV 0 0 80 im.fabrik.example."]),
         )
         self.assertEqual(len(self.said(bind, "im.fabrik.example", "A")[2]), 2)
+        self.rvpfarm("router", "drain", "r1")
+        wait_for("r1 being left out", lambda: len(self.said(ours, "im.fabrik.example", "A")[2]) == 1)
+        self.assertEqual(self.said(ours, "r1.fabrik.example", "A")[0], "NXDOMAIN")
+        self.assertNotIn(
+            "192.0.2.1", self.rvpfarm("dns", "plan").partition("; zone ")[2].replace("192.0.2.11", "")
+        )
