@@ -47,6 +47,8 @@ ARROWS: Mapping[str, frozenset[str]] = {
 CORES = frozenset(
     {
         "rvpfarm.admin.checks",
+        "rvpfarm.admin.status",
+        "rvpfarm.admin.places",
         "rvpfarm.auth.acl",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",
@@ -77,6 +79,7 @@ CORES = frozenset(
         "rvpfarm.protocol.address",
         "rvpfarm.protocol.calls",
         "rvpfarm.protocol.fitness",
+        "rvpfarm.protocol.forwarded",
         "rvpfarm.protocol.headers",
         "rvpfarm.protocol.mime",
         "rvpfarm.protocol.notifications",
@@ -86,9 +89,11 @@ CORES = frozenset(
         "rvpfarm.router.health",
         "rvpfarm.router.routing",
         "rvpfarm.web.chunks",
+        "rvpfarm.web.edge",
         "rvpfarm.web.fields",
         "rvpfarm.link.frames",
         "rvpfarm.link.ledger",
+        "rvpfarm.web.preamble",
         "rvpfarm.web.reader",
         "rvpfarm.web.responses",
         "rvpfarm.web.writer",

@@ -8,8 +8,8 @@ import click
 
 from rvpfarm.admin import addresses
 from rvpfarm.admin.addresses import RULES, Decision, Readdressed
-from rvpfarm.admin.asking import Asker, dns_option, warn
 from rvpfarm.admin.checks import Refused
+from rvpfarm.admin.forms import Asker, dns_option, warn
 from rvpfarm.admin.tables import show_table
 from rvpfarm.admin.user_verbs import user
 from rvpfarm.admin.verbs import Farm, pass_farm

@@ -14,6 +14,7 @@ from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.server_verbs import home, router
+from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 
 
@@ -69,7 +70,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit):
+for noun in (domain, home, router, user, node, policy, network, dns, audit, status):
     rvpfarm.add_command(noun)
 
 

@@ -109,17 +109,17 @@ def _left_out(farm: Farm, domains: Iterable[str]) -> Iterator[LeftOut]:
                 f"port for all, so {hosts} does not lead to it",
             )
         elif not router.address:
-            names = _and_own(hosts, router, farm)
             yield LeftOut(
                 what,
-                f"its address is not known: add a record with it for {names} yourself, or make the router "
-                "anew with --address",
+                f'its address is not known: "rvpfarm router set {router.name} --address IP" makes it so, or '
+                f"give {_and_own(hosts, router, farm)} a record with it yourself",
             )
     for home in sorted(farm.homes.values(), key=lambda one: one.name):
         if not home.address:
             yield LeftOut(
                 f"home {home.name}",
-                f"its address is not known: give {home.host} exactly one address record yourself",
+                f'its address is not known: "rvpfarm home set {home.name} --address IP" makes it so, or give '
+                f"{home.host} exactly one address record yourself",
             )
     for name in domains:
         for alias in farm.domains[name].aliases:

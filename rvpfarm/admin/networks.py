@@ -10,7 +10,6 @@ from ipaddress import ip_address, summarize_address_range
 from rvpfarm.admin.actors import default_actor
 from rvpfarm.admin.checks import Refused, enumerate_names, parse_range
 from rvpfarm.admin.users import Rehearsed
-from rvpfarm.directory.callers import believed_header
 from rvpfarm.directory.model import Farm, Network
 from rvpfarm.directory.networks import ranges_of
 from rvpfarm.directory.ranges import ALL_V4, Ranges, Span, span_of
@@ -157,7 +156,8 @@ def warnings_about(farm: Farm) -> tuple[str, ...]:
 
 def header_text(farm: Farm) -> str:
     """The header by which a trusted proxy names the caller, as it is written; empty when none is believed."""
-    return {"x-forwarded-for": "X-Forwarded-For", "forwarded": "Forwarded"}.get(believed_header(farm), "")
+    header = farm.policy("forwarded-header")
+    return {"x-forwarded-for": "X-Forwarded-For", "forwarded": "Forwarded"}.get(header, "")
 
 
 def enumerate_ranges(networks: Sequence[Network]) -> str:

@@ -1,21 +1,53 @@
-"""C{rvpfarm router show|drain|resume|remove} and C{rvpfarm home show}: one server at a time."""
+"""C{rvpfarm router show|set|drain|resume|remove} and C{rvpfarm home show|set}: one server at a time."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import click
 
 from rvpfarm.admin import handlers, servers
-from rvpfarm.admin.checks import home_named
 from rvpfarm.admin.farm_verbs import home, router
 from rvpfarm.admin.tables import home_record, router_record, show_facts, show_json
-from rvpfarm.admin.verbs import Farm, dry_run_option, json_option, pass_farm
+from rvpfarm.admin.verbs import Failed, Farm, dry_run_option, json_option, pass_farm
 from rvpfarm.directory.model import Farm as Settings
 from rvpfarm.directory.model import Home, Router
 from rvpfarm.discovery.zone import TTL, edge
 
 __all__ = ["home", "router"]
+
+
+_METRICS = click.option(
+    "--metrics",
+    metavar="ADDRESS:PORT",
+    help='Where it shows metrics, health and status; "" for nowhere.',
+)
+_ADDRESS = click.option("--address", metavar="IP", help='Its IP address; "" to have it looked up.')
+
+
+# Any: what click's decorators take and give back
+def _fixed(noun: str, *options: str) -> Callable[[Any], Any]:
+    """Options that are understood only to say why they cannot be had."""
+
+    def refuse(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        """Say so.
+
+        @raise Failed: always, when it is given.
+        """
+        if value is not None:
+            raise Failed(context.command_path, servers.FIXED[f"{noun} {parameter.opts[0]}"])
+
+    def add(command: Any) -> Any:
+        """With these options."""
+        for name in options:
+            command = click.option(
+                name, callback=refuse, expose_value=False, hidden=True, help="Cannot change."
+            )(command)
+        return command
+
+    return add
 
 
 @router.command("show")
@@ -30,7 +62,7 @@ def router_show(farm: Farm, name: str, as_json: bool) -> None:
     there).
     """
     settings = handlers.farm_of(farm.store)
-    found = servers.router_named(settings, name)
+    found = servers.server_named(settings.routers, name, "router")
     published = _is_published(settings, found)
     if as_json:
         show_json({**router_record(found), "published": published})
@@ -100,12 +132,59 @@ def home_show(farm: Farm, name: str, as_json: bool) -> None:
     (active or draining), metrics (ADDRESS:PORT, or empty) and accounts (how many).
     """
     with farm.store.read() as reading:
-        found = home_named(reading.farm(), name, "give")
+        found = servers.server_named(reading.farm().homes, name, "home")
         accounts = sum(1 for _ in reading.accounts(home=found.id))
     if as_json:
         show_json({**home_record(found), "accounts": accounts})
         return
     show_facts({**_facts(found), "Link port": str(found.link_port), "Accounts": str(accounts)})
+
+
+@home.command("set")
+@click.argument("name")
+@_METRICS
+@_ADDRESS
+@_fixed("home", "--host", "--port", "--link-port")
+@pass_farm
+def home_set(farm: Farm, name: str, metrics: str | None, address: str | None) -> None:
+    """Change where the home NAME is, or where it shows its metrics.
+
+    Farm members follow by themselves; the home itself listens there from its next start, unless its options
+    say otherwise.
+    """
+    _need_one(metrics, address)
+    _tell("home", servers.change_home(farm.store, name, metrics=metrics, address=address))
+
+
+@router.command("set")
+@click.argument("name")
+@_METRICS
+@_ADDRESS
+@_fixed("router", "--host", "--port")
+@pass_farm
+def router_set(farm: Farm, name: str, metrics: str | None, address: str | None) -> None:
+    """Change where the router NAME is, or where it shows its metrics.
+
+    The router listens there from its next start, unless its options say otherwise; DNS has to follow a new
+    address.
+    """
+    _need_one(metrics, address)
+    _tell("router", servers.change_router(farm.store, name, metrics=metrics, address=address))
+
+
+def _need_one(metrics: str | None, address: str | None) -> None:
+    """Something is to change.
+
+    @raise click.UsageError: nothing is.
+    """
+    if metrics is None and address is None:
+        raise click.UsageError("give --metrics or --address.")
+
+
+def _tell(noun: str, server: Home | Router) -> None:
+    """Say how it is now."""
+    address = server.address or f"whatever {server.host} resolves to"
+    click.echo(f"{noun.capitalize()} {server.name} is at {address}; metrics: {server.metrics or 'nowhere'}.")
 
 
 def _facts(server: Home | Router) -> dict[str, str]:

@@ -9,7 +9,7 @@ import click
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.addresses import IM, MAIL, Decision, question_about
-from rvpfarm.admin.asking import Asker, dns_option, form_option, warn
+from rvpfarm.admin.forms import Asker, dns_option, form_option, warn
 from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm

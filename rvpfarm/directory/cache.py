@@ -154,6 +154,11 @@ class CachedDirectory(Service):
         """How long ago what is remembered was last known to be current."""
         return max(0.0, self._reactor.seconds() - self._confirmed) if self._loaded else 0.0
 
+    @property
+    def cached(self) -> int:
+        """How many accounts are remembered, and names that nobody has."""
+        return len(self._entries)
+
     def load(self) -> None:
         """Learn the farm now, waiting for it; before that L{farm} is empty.
 

@@ -220,6 +220,14 @@ def database_path(url: URL | str) -> Path | None:
     return Path(parsed.database)
 
 
+def public_form(url: str) -> str:
+    """A directory's URL as anybody may see it: without its password and its options.
+
+    @raise StoreProblem: it is none.
+    """
+    return _parse_url(url).set(query={}).render_as_string(hide_password=True)
+
+
 def _parse_url(url: str) -> URL:
     """The address of a database, as far as this program can use it."""
     advice = "give --directory sqlite:////var/lib/rvpfarm/directory.sqlite or postgresql://host/database"

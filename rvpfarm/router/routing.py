@@ -1,5 +1,5 @@
-"""What a router decides besides where a call goes (L{rvpfarm.directory.referral}): who answers for names
-that are not known, and how a call is marked as passed on.
+"""What a router decides besides where a call goes (L{rvpfarm.directory.referral}): whether a home's own
+referral is followed, who answers for names that are not known, and how a call is marked as passed on.
 """
 
 from __future__ import annotations
@@ -7,7 +7,36 @@ from __future__ import annotations
 from collections.abc import Iterable
 from hashlib import blake2b
 
-from rvpfarm.directory.model import Home
+from rvpfarm.directory.model import Farm, Home, Router
+from rvpfarm.directory.names import names_of
+from rvpfarm.directory.referral import leads_back
+from rvpfarm.protocol.address import Target, parse_location
+from rvpfarm.protocol.calls import BadRequest, Busy
+
+
+def referred_to(location: bytes, target: Target, home: Home, farm: Farm) -> Home | None:
+    """Where the referral (302) leads that C{home} gave as its answer (protocol notes 10.3).
+
+    @param location: its C{Location}; empty if it has none.
+    @return: the home of this farm that serves the node by what C{home} says; C{None} if it sends the caller
+        out of the farm.
+    @raise Busy: it leads to somewhere in the farm where the caller would be sent round in circles, or
+        nowhere.
+    """
+    names = names_of(farm)
+    try:
+        place = parse_location(location.decode("ascii"), names)
+    except (BadRequest, UnicodeDecodeError):
+        raise Busy("a home refers to nowhere") from None
+    for other in farm.homes.values():
+        if (other.host, other.port) == (place.host, place.port):
+            if other.id != home.id and place.key == target.key and not leads_back(other, farm, ""):
+                return other
+            break
+    members: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    if names.domain_of(place.host) is not None or any(place.host == member.address for member in members):
+        raise Busy("a home refers back into the farm")
+    return None
 
 
 def choose_home(key: str, homes: Iterable[Home]) -> Home | None:

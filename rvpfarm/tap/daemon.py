@@ -10,16 +10,19 @@ from prometheus_client import CollectorRegistry
 from twisted.application.service import MultiService, Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.logger import Logger
+from twisted.python.usage import UsageError
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
-from rvpfarm.directory.model import DirectoryUnavailable, Home, Router
+from rvpfarm.directory.model import Directory, DirectoryUnavailable, Home, Router
 from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
 from rvpfarm.observe.metrics import LagProbe, Metrics
-from rvpfarm.tap.settings import DaemonOptions, StopAtEof
+from rvpfarm.observe.status import Status
+from rvpfarm.tap.settings import DaemonOptions, HostPort, StopAtEof, parse_host_port
 from rvpfarm.web.fast import FastClientEndpoint
+from rvpfarm.web.server import CallFactory
 
 _Member = TypeVar("_Member", Home, Router)
 
@@ -78,18 +81,18 @@ def connector(reactor: Any) -> Callable[[str, int], FastClientEndpoint]:
     return lambda host, port: FastClientEndpoint(reactor, host, port)
 
 
-def record_of(members: Mapping[str, _Member], options: DaemonOptions, noun: str) -> _Member:
-    """The directory's record of the server that this process is to be.
+def record_of(members: Mapping[str, _Member], name: str, noun: str) -> _Member:
+    """The directory's record of the server C{name}, which this process is to be.
 
     @param noun: C{"router"} or C{"home"}.
     @raise SystemExit: there is none of that name; the sentence says what to do.
     """
     for member in members.values():
-        if member.name == options["name"]:
+        if member.name == name:
             return member
     known = ", ".join(sorted(member.name for member in members.values())) or "none yet"
     raise SystemExit(
-        f'rvp-{noun}: the directory has no {noun} "{options["name"]}" (it has {known}); '
+        f'rvp-{noun}: the directory has no {noun} "{name}" (it has {known}); '
         f'make it with "rvpfarm {noun} create", or name another with --name'
     )
 
@@ -98,27 +101,54 @@ def attend(
     top: MultiService,
     options: DaemonOptions,
     reactor: Any,
+    status: Status,
     *,
-    role: str,
-    ready: Callable[[], Sequence[str]],
+    recorded: Callable[[], str] = str,
 ) -> Metrics:
-    """Give a daemon its metrics, its health page and an end with its parent.
+    """Give a daemon its metrics, its health and status pages, and an end with its parent.
 
     Called before anything else is added to C{top}, so that health is served before and after everything.
+    The metrics are under the process's name, or the first of several; see L{Metrics.beside}.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
-    @param role: C{"router"}, C{"home"} or C{"dns"}.
-    @param ready: the reasons why no work should be sent here; asked from another thread.
+    @param recorded: where the directory says that this daemon shows its metrics, as C{ADDRESS:PORT}, or
+        nothing; asked at the start, for when no option says where.
     """
     registry = CollectorRegistry()
-    metrics = Metrics(registry, role=role, node=options["name"])
+    metrics = Metrics(registry, role=status.role, node=options["name"])
     StopAtEof(reactor).setServiceParent(top)
     LagProbe(reactor, metrics).setServiceParent(top)
-    place = options["metrics"]
-    if place is not None:
-        server = HealthServer(place.host, place.port, registry, clock=reactor, ready=ready)
-        server.setServiceParent(top)
+    server = HealthServer("", 0, registry, clock=reactor, ready=status.ready, status=status.render)
+
+    def settle() -> None:
+        """Find out where to listen."""
+        place = metrics_place(options, recorded())
+        if place is not None:
+            server.settle(place.host, place.port)
+
+    OnStart(settle).setServiceParent(top)
+    server.setServiceParent(top)
     return metrics
+
+
+def heed(listeners: Sequence[CallFactory], directory: Directory, metrics: Metrics) -> None:
+    """Have listeners keep to the limits and proxies that the directory names, and show how full they are."""
+    for calls in listeners:
+        calls.follow(directory)
+    metrics.gauge("queue_depth", lambda: listeners[0].admission.in_work, queue="inbound")
+    metrics.gauge("connections", lambda: sum(calls.edge.used for calls in listeners))
+    metrics.gauge("connections_limit", lambda: sum(calls.edge.limit for calls in listeners))
+
+
+def metrics_place(options: DaemonOptions, recorded: str) -> HostPort | None:
+    """Where to show metrics: as the option says, else as the directory does; C{None} for nowhere."""
+    place: HostPort | None = options["metrics"]
+    if place is None and recorded:
+        try:
+            return parse_host_port(recorded, "metrics")
+        except UsageError:  # somebody wrote it past our checks: no reason not to serve
+            Daemon._log.warn("no metrics: the directory says they are at {place}", place=recorded)
+    return place
 
 
 def load_key(options: DaemonOptions) -> FarmKey:

@@ -11,9 +11,13 @@ from twisted.logger import Logger
 from rvpfarm.directory.model import Farm
 from rvpfarm.directory.model import Router as Record
 from rvpfarm.link.links import Links
+from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.router.health import Health
+from rvpfarm.router.probing import Prober
+from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, heed, load_key, open_directory, record_of
+from rvpfarm.tap.overview import Homes, show_directory, show_work
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
@@ -38,9 +42,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
-        return () if listening.listening else ("not listening",)
+        if not listening.listening:
+            return ("not listening",)
+        none_up = homes.missing()
+        return (none_up,) if none_up else ()
 
-    metrics = attend(top, options, reactor, role="router", ready=missing)
+    status = Status(role="router", name=options["name"], ready=missing)
+    metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
     directory = open_directory(options, reactor, metrics=metrics, key=None)
     record = _own_record(directory.farm(), options)
     directory.setServiceParent(top)
@@ -49,7 +57,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
-    router = Router(directory, links, clock=reactor, metrics=metrics)
+    health = Health()
+    homes = Homes(health, directory, reactor)
+    router = Router(directory, links, clock=reactor, metrics=metrics, health=health)
+    Prober(directory, links, health, clock=reactor, metrics=metrics).setServiceParent(top)
     calls = CallFactory(
         router.answer,
         clock=reactor,
@@ -59,6 +70,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=router.gone,
         withheld=options["schemes"],
     )
+    heed([calls], directory, metrics)
+    show_work(status, lambda: len(calls.connections), lambda: calls.admission.in_work)
+    show_directory(status, directory, options["directory"])
+    homes.show(metrics, status)
     listening = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),
@@ -78,7 +93,7 @@ def _own_record(farm: Farm, options: Options) -> Record:
     """
     name = options["name"]
     if options["listen"] is None or any(router.name == name for router in farm.routers.values()):
-        return record_of(farm.routers, options, "router")
+        return record_of(farm.routers, name, "router")
     _log.warn(
         'the directory does not list the router "{name}", which works all the same; but the DNS plan leaves '
         'it out, and nothing forbids to name it as a call-back; "rvpfarm router create {name} --host HOST '

@@ -109,8 +109,11 @@ class PlanTests(SynchronousTestCase):
             routers=[replace(R1, address=""), replace(R2, address="")], homes=[replace(HS1, address=""), HS2]
         )
         left = self.left_out(farm)
-        self.assertIn("for im.fabrik.example, old.fabrik.example yourself", left["router r1"])
-        self.assertIn("old.fabrik.example and r2.fabrik.example yourself", left["router r2"])
+        self.assertIn(
+            "give im.fabrik.example, old.fabrik.example a record with it yourself", left["router r1"]
+        )
+        self.assertIn('"rvpfarm router set r1 --address IP"', left["router r1"])
+        self.assertIn("old.fabrik.example and r2.fabrik.example a record", left["router r2"])
         self.assertIn("give hs1.fabrik.example exactly one address record", left["home hs1"])
         self.assertIn("search list", left["alias omnent"])
         self.assertIn("no address of a router is known", self.rules(farm)["D02"])

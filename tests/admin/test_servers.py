@@ -58,7 +58,7 @@ class RouterTests(HandlerCase):
         for name in ("r1", "r2"):
             servers.remove_router(self.store, name, force=True)
         self.assertEqual(self.routers(), {})
-        self.refused("there is no router yet", servers.remove_router, "r1")
+        self.refused("the directory has none", servers.remove_router, "r1")
 
     def test_dry_run(self) -> None:
         """A rehearsal tells and changes nothing."""
@@ -72,7 +72,7 @@ class RouterTests(HandlerCase):
     def test_unknown(self) -> None:
         """A router that there is not is refused with those that there are."""
         for change in (servers.drain_router, servers.resume_router, servers.remove_router):
-            self.refused("give one of r1, r2", change, "r9")
+            self.refused("the directory has r1, r2", change, "r9")
 
 
 class VerbTests(CommandCase):
@@ -115,7 +115,7 @@ class VerbTests(CommandCase):
         words = self.run_it("router", "show", "--help").stdout
         self.assertTrue(all(key in words for key in shown))
         self.assertEqual((shown["state"], shown["published"]), ("draining", False))
-        self.assertIn("give one of r1, r2", self.run_it("router", "show", "r9", status=1).stderr)
+        self.assertIn("the directory has r1, r2", self.run_it("router", "show", "r9", status=1).stderr)
 
     def test_show_home(self) -> None:
         """A home is shown with how many live there."""
@@ -125,4 +125,4 @@ class VerbTests(CommandCase):
         words = self.run_it("home", "show", "--help").stdout
         self.assertTrue(all(key in words for key in shown))
         self.assertEqual((shown["name"], shown["accounts"], shown["link_port"]), ("hs2", 0, 8081))
-        self.assertIn("; give one of hs1, hs2", self.run_it("home", "show", "hs9", status=1).stderr)
+        self.assertIn("the directory has hs1, hs2", self.run_it("home", "show", "hs9", status=1).stderr)

@@ -24,6 +24,8 @@ NAMES = (
     "negotiate",
     "gate",
     "frames",
+    "preamble",
+    "forwarded",
 )
 
 

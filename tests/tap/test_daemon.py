@@ -8,7 +8,8 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.tap.daemon import Daemon, OnStart, OnStop
+from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, metrics_place
+from rvpfarm.tap.settings import DaemonOptions, HostPort
 
 
 class DaemonTests(SynchronousTestCase):
@@ -59,3 +60,24 @@ class DaemonTests(SynchronousTestCase):
         self.middle.callback(None)
         self.successResultOf(self.daemon.stopService())
         self.assertFalse(self.daemon.running or service.running)
+
+
+class MetricsPlaceTests(SynchronousTestCase):
+    """Where a daemon shows itself."""
+
+    def place(self, given: HostPort | None, recorded: str) -> HostPort | None:
+        """Where, if that is the option and that is in the directory."""
+        options = DaemonOptions()
+        options["metrics"] = given
+        return metrics_place(options, recorded)
+
+    def test_which(self) -> None:
+        """The option counts, else the directory's record, else it is nowhere."""
+        here = HostPort("127.0.0.1", 9464)
+        self.assertEqual(self.place(here, "192.0.2.1:9000"), here)
+        self.assertEqual(self.place(None, "192.0.2.1:9000"), HostPort("192.0.2.1", 9000))
+        self.assertIsNone(self.place(None, ""))
+
+    def test_nonsense(self) -> None:
+        """Nonsense in the directory costs the metrics, never the daemon."""
+        self.assertIsNone(self.place(None, "somewhere"))
