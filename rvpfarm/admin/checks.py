@@ -63,6 +63,22 @@ class Naming:
         return (self.domain + self.path).lower()
 
 
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """Whom a typed address means.
+
+    @ivar alias: the name before the C{@}.
+    @ivar mail_domain: the mail domain that was typed, or the IM domain's primary one when none was; empty
+        when an IM address was typed, or there is none.
+    @ivar email: the mail address that follows, or empty.
+    """
+
+    alias: str
+    domain: Domain
+    mail_domain: str
+    email: str
+
+
 def enumerate_names(names: Iterable[str]) -> str:
     """The names for a sentence, in order and not too many of them."""
     ordered = sorted(names)
@@ -255,14 +271,15 @@ def check_password(password: str, alias: str, least: int = _PASSWORD_LEAST) -> s
     return password
 
 
-def domain_named(domains: Mapping[str, Domain], name: str) -> Domain:
+def domain_named(domains: Mapping[str, Domain], name: str, give: str = "give --domain") -> Domain:
     """The IM domain of that name.
 
+    @param give: how it is named on the command line, for the sentence.
     @raise Refused: there is none.
     """
     domain = domains.get(name.strip().lower().removesuffix("."))
     if domain is None:
-        raise Refused(f'there is no IM domain "{name}"; give --domain one of {enumerate_names(domains)}')
+        raise Refused(f'there is no IM domain "{name}"; {give} one of {enumerate_names(domains)}')
     return domain
 
 
@@ -281,14 +298,15 @@ def home_named(farm: Farm, name: str) -> Home:
     raise Refused(f'there is no home "{name}"; give --home one of {names}')
 
 
-def im_address(alias: str, mail_domain: str, domain: Domain) -> str:
-    """The IM address of C{alias}: the mail address when C{domain} serves that mail domain (its SRV record
-    then leads there), else C{alias@im-domain}.
+def im_address(alias: str, mail_domain: str, domain: Domain, form: str = "mail") -> str:
+    """The IM address of C{alias}: the mail address when C{domain} serves that mail domain and C{form} is
+    C{"mail"}, else C{alias@im-domain} (product F20).
 
     @param mail_domain: the user's primary mail domain, or empty.
+    @param form: C{"mail"} or C{"im"}; which of them it has to be, L{rvpfarm.admin.addresses} finds out.
     """
     host = mail_domain.lower()
-    return f"{alias}@{host if host in domain.mail_domains else domain.name}"
+    return f"{alias}@{host if form == 'mail' and host in domain.mail_domains else domain.name}"
 
 
 def serving(host: str, domains: Mapping[str, Domain]) -> Domain | None:
@@ -307,8 +325,8 @@ def split_address(text: str) -> tuple[str, str]:
     return alias, host.lower().removesuffix(".")
 
 
-def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None) -> Naming:
-    """What the user known as C{text} will be called.
+def whom(text: str, domains: Mapping[str, Domain], domain: str | None = None) -> Meant:
+    """Whom C{text} means, who need not be a user yet.
 
     @param text: a mail address, an IM address, or a bare name when it is clear in which domain.
     @param domain: the IM domain, when it does not follow from the address.
@@ -318,31 +336,44 @@ def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None) 
     alias = check_alias(given)
     if host:
         check_host(host, "give the part after the @ as in petra@example.com", single=True)
+    chosen = _domain_for(alias, host, domains, domain)
+    if host:
+        spoken = serving(host, domains)
+        is_mail = spoken is None or host in spoken.mail_domains
+    else:
+        host = chosen.mail_domains[0] if chosen.mail_domains else ""
+        is_mail = bool(host)
+    return Meant(alias, chosen, host if is_mail else "", f"{alias}@{host}" if is_mail else "")
+
+
+def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None, form: str = "mail") -> Naming:
+    """What the user known as C{text} will be called; see L{whom} and L{im_address}.
+
+    @raise Refused: the name cannot be used, or the domain is unknown or unclear.
+    """
+    meant = whom(text, domains, domain)
+    address = im_address(meant.alias, meant.mail_domain, meant.domain, form)
+    return Naming(meant.alias, meant.domain.name, address, meant.email)
+
+
+def _domain_for(alias: str, host: str, domains: Mapping[str, Domain], domain: str | None) -> Domain:
+    """The IM domain of whoever is known as C{alias} at C{host}.
+
+    @param host: may be empty.
+    @param domain: its name, when it was said.
+    """
     if not domains:
         raise Refused('there is no IM domain yet; make one with "rvpfarm domain add im.example.com"')
-    chosen: Domain | None
     if domain is not None:
-        chosen = domains.get(domain.strip().lower().removesuffix("."))
-        if chosen is None:
-            raise Refused(
-                f'there is no IM domain "{domain}"; give --domain one of {enumerate_names(domains)}'
-            )
-    elif host:
+        return domain_named(domains, domain)
+    if host:
         chosen = serving(host, domains)
         if chosen is None:
             raise Refused(
                 f'no IM domain here serves "{host}"; give --domain one of {enumerate_names(domains)}, '
                 f'or add one with "rvpfarm domain add im.{host} --mail-domain {host}"'
             )
-    elif len(domains) == 1:
-        (chosen,) = domains.values()
-    else:
+        return chosen
+    if len(domains) > 1:
         raise Refused(f'in which domain is "{alias}"? Give --domain one of {enumerate_names(domains)}')
-    if host:
-        spoken = serving(host, domains)
-        is_mail = spoken is None or host in spoken.mail_domains
-        email = f"{alias}@{host}" if is_mail else ""
-    else:
-        host = chosen.mail_domains[0] if chosen.mail_domains else ""
-        email = f"{alias}@{host}" if host else ""
-    return Naming(alias, chosen.name, im_address(alias, host, chosen), email)
+    return next(iter(domains.values()))

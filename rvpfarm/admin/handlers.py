@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvpfarm.admin.actors import default_actor
+from rvpfarm.admin.addresses import RULES
 from rvpfarm.admin.checks import (
     Naming,
     Refused,
     check_address,
     check_host,
     check_metrics,
-    check_netbios,
     check_place,
     check_port,
     check_server_name,
@@ -28,9 +28,17 @@ from rvpfarm.admin.checks import (
     domain_named,
     enumerate_names,
     im_address,
-    parse_range,
     serving,
 )
+from rvpfarm.admin.domains import (
+    DomainChange,
+    add_alias,
+    add_domain,
+    add_mail_domain,
+    remove_alias,
+    remove_mail_domain,
+)
+from rvpfarm.admin.networks import NETWORK_KINDS, NetworkChange, add_network, remove_network, set_networks
 from rvpfarm.admin.passwords import enforce
 from rvpfarm.admin.places import check_url, homes_beside, is_same_machine
 from rvpfarm.admin.users import (
@@ -49,7 +57,7 @@ from rvpfarm.admin.users import (
     show_user,
 )
 from rvpfarm.auth.keys import FarmKey
-from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Network, Router
+from rvpfarm.directory.model import POLICIES, Farm, Home, Router
 from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -57,13 +65,18 @@ from rvpfarm.protocol.acls import OPENNESS
 from rvpfarm.protocol.calls import SIGN_IN_SCHEMES
 
 __all__ = [
+    "NETWORK_KINDS",
+    "DomainChange",
     "Initialised",
     "Naming",
+    "NetworkChange",
     "Plan",
     "PolicyChange",
     "Refused",
     "UserView",
+    "add_alias",
     "add_domain",
+    "add_mail_domain",
     "add_network",
     "change_policy",
     "change_user_policy",
@@ -85,7 +98,10 @@ __all__ = [
     "open_store",
     "plan_user",
     "prepare",
+    "remove_alias",
+    "remove_mail_domain",
     "remove_network",
+    "set_networks",
     "set_password",
     "set_policy",
     "show_user",
@@ -101,6 +117,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "federation": ("closed", "open"),
     "default-acl": OPENNESS,
     "forwarded-header": ("x-forwarded-for", "forwarded", "none"),
+    "address-form": RULES,
 }
 
 #: The least and the greatest value of each policy that is a number.
@@ -124,9 +141,6 @@ FARM_WIDE = frozenset(
         "directory-staleness",
     }
 )
-
-#: What a range of addresses may count as.
-NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
 
 #: The policies that are a list.
 MANY = frozenset({"schemes"})
@@ -201,48 +215,6 @@ def init(store: Store, *, actor: str | None = None) -> Initialised:
     with store.change(actor or default_actor(), "init", "directory") as writing:
         writing.bind_key()
     return Initialised(before, known_revisions()[0])
-
-
-def add_domain(
-    store: Store,
-    name: str,
-    mail_domains: Iterable[str] = (),
-    aliases: Iterable[str] = (),
-    netbios: str = "",
-    *,
-    actor: str | None = None,
-) -> Domain:
-    """A new IM domain.
-
-    @param mail_domains: the mail domains it serves, the primary one first.
-    @param aliases: further host names that mean it.
-    @param netbios: what stands before the backslash when old clients log in.
-    @raise Refused: a name is none, or taken.
-    """
-    domain = Domain(
-        check_host(name, "an IM domain is a DNS name such as im.example.com"),
-        _unique(check_host(one, "give --mail-domain one such as example.com") for one in mail_domains),
-        _unique(check_host(one, "give --alias a host name such as im", single=True) for one in aliases),
-        check_netbios(netbios),
-    )
-    if domain.name in domain.aliases:
-        raise Refused(f'"{domain.name}" cannot be an alias of itself; leave that --alias out')
-    with store.change(actor or default_actor(), "domain add", domain.name) as writing:
-        farm = writing.farm()
-        for one in _unique((domain.name, *domain.mail_domains, *domain.aliases)):
-            other = serving(one, farm.domains)
-            if other is not None and other.name == domain.name:
-                raise Refused(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
-            if other is not None:
-                raise Refused(f'"{one}" belongs to the IM domain {other.name} already; give another name')
-        for home in farm.homes.values():
-            if home.host in (domain.name, *domain.aliases):
-                raise Refused(
-                    f'"{home.host}" is the host of home {home.name}, which needs a name of its own; '
-                    "give the IM domain another one, such as im.example.com"
-                )
-        writing.add_domain(domain)
-    return domain
 
 
 def create_home(
@@ -379,34 +351,6 @@ def change_policy(
     return change
 
 
-def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} from now on.
-
-    @param kind: one of L{NETWORK_KINDS}.
-    @param text: such as C{192.0.2.0/24}.
-    @raise Refused: it is no range, or it counts already.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network add", text) as writing:
-        if network in writing.farm().networks:
-            raise Refused(f'"{text}" counts as {kind} already; "rvpfarm network list" shows the ranges')
-        writing.add_network(network)
-    return network
-
-
-def remove_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} no longer.
-
-    @raise Refused: it did not.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network remove", text) as writing:
-        if network not in writing.farm().networks:
-            raise Refused(f'"{text}" does not count as {kind}; "rvpfarm network list" shows the ranges')
-        writing.remove_network(network)
-    return network
-
-
 def list_audit(store: Store, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
     """Who changed what, oldest first.
 
@@ -435,11 +379,6 @@ def _load_key(key_file: Path) -> FarmKey:
         raise Refused(sentence[:1].lower() + sentence[1:]) from problem
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without repetition, in their order."""
-    return tuple(dict.fromkeys(names))
-
-
 def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
     """Nobody else is called C{name}."""
     if name in taken:
@@ -465,16 +404,6 @@ def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "
                     f"give {option} another port, or --address an address of its own"
                 )
-
-
-def _parse_network(kind: str, text: str) -> Network:
-    """The range that C{text} means.
-
-    @raise Refused: it means none, or nothing counts as C{kind}.
-    """
-    if kind not in NETWORK_KINDS:
-        raise Refused(f'no range counts as "{kind}"; give one of {", ".join(NETWORK_KINDS)}')
-    return Network(kind, *parse_range(text))
 
 
 def _check_together(farm: Farm) -> None:

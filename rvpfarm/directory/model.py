@@ -218,6 +218,9 @@ POLICIES: Mapping[str, str] = {
     "inbound-queue": "1024",
     # for how many seconds what is known of the directory is served on while it cannot be asked; farm-wide
     "directory-staleness": "604800",
+    # which of its two forms a new user's IM address has: "mail" (the mail address), "im" (the name at the IM
+    # domain), or "srv": the mail address if the mail domain's SRV record leads here then (KB 319758, D16)
+    "address-form": "srv",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -211,6 +211,12 @@ class Reading:
         column = tables.credentials.c.scheme
         query = select(column).where(tables.credentials.c.account == account_id).distinct().order_by(column)
         return tuple(self._connection.execute(query).scalars())
+
+    def login_names(self, account_id: str, schemes: Collection[str]) -> frozenset[str]:
+        """The login names with which the password of one account can be checked, by any of C{schemes}."""
+        table = tables.credentials
+        place = (table.c.account == account_id) & table.c.scheme.in_(schemes)
+        return frozenset(self._connection.execute(select(table.c.username).where(place)).scalars())
 
     def kept(self, account_id: str) -> Kept:
         """What is kept to check the password of one account by."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from rvpfarm.auth.challenge import Identity
+from rvpfarm.directory.reach import blocked_by
 from rvpfarm.home.leases import LeaseBook
 from rvpfarm.home.node import Node, Outcome, Subscription, Visit
 from rvpfarm.home.properties import readable
-from rvpfarm.home.reach import blocked_by
 from rvpfarm.home.records import Change, DropSubscription, PutMeta, PutSubscription, SavedSubscription
 from rvpfarm.protocol.address import CallBack, Names, parse_call_back
 from rvpfarm.protocol.calls import (
@@ -146,7 +146,7 @@ def _check_call_back(node: Node, visit: Visit, books: Books, kind: Kind, call_ba
     """Refuse a call-back that loops, that is not the caller's to give, or that must not be called.
 
     @raise BadRequest: a login that names a node: it would loop (1.6).
-    @raise Forbidden: see L{rvpfarm.home.reach}.
+    @raise Forbidden: see L{rvpfarm.directory.reach}.
     """
     if call_back.principal is not None:
         if kind is Kind.LOGIN:

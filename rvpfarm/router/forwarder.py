@@ -14,6 +14,7 @@ from twisted.python.failure import Failure
 
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Home
 from rvpfarm.directory.names import names_of
+from rvpfarm.directory.referral import Redirect, route
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
 from rvpfarm.protocol.calls import (
@@ -31,7 +32,7 @@ from rvpfarm.protocol.calls import (
 )
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
 from rvpfarm.router.health import Health, Standing
-from rvpfarm.router.routing import Redirect, choose_home, referred_to, route, with_hops
+from rvpfarm.router.routing import choose_home, referred_to, with_hops
 from rvpfarm.web.reader import parse_head
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ def prepare_farm(plan: Plan, state: State, one_password: str | None) -> tuple[Us
         try:
             handlers.init(store, actor=ACTOR)
             _settle_domain(store, plan, state)
+            _settle_form(store)
             _settle_servers(store, plan)
             return _settle_users(store, plan, state, one_password)
         finally:
@@ -54,6 +55,15 @@ def _settle_domain(store: Store, plan: Plan, state: State) -> None:
             "give --domain what it was made with, or begin another with --state-dir"
         )
     handlers.add_domain(store, plan.im_domain, [plan.mail_domain], actor=ACTOR)
+
+
+def _settle_form(store: Store) -> None:
+    """IM addresses equal mail addresses: the farm's own name server has the SRV record, but nobody else has.
+
+    An administrator who set the policy otherwise keeps it.
+    """
+    if "address-form" not in handlers.farm_of(store).policies:
+        handlers.set_policy(store, "address-form", "mail", actor=ACTOR)
 
 
 def _settle_servers(store: Store, plan: Plan) -> None:

@@ -20,10 +20,10 @@ from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.cache import CachedDirectory
 from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.directory.model import Home as Record
+from rvpfarm.directory.reach import barred
 from rvpfarm.discovery.lookup import Locator
 from rvpfarm.discovery.strangers import Strangers
 from rvpfarm.home.journal import Journal
-from rvpfarm.home.reach import barred
 from rvpfarm.link.links import Links
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.observe.status import Status

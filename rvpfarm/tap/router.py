@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 
+from rvpfarm.directory.model import Farm
+from rvpfarm.directory.model import Router as Record
 from rvpfarm.link.links import Links
 from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
@@ -18,6 +21,8 @@ from rvpfarm.tap.overview import Homes, show_directory, show_work
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
+
+_log = Logger()
 
 
 class Options(RouterOptions):
@@ -46,7 +51,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
     key = load_key(options)
     directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
-    record = record_of(directory.farm().routers, options["name"], "router")
+    record = _own_record(directory.farm(), options)
     directory.setServiceParent(top)
     links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
@@ -79,3 +84,21 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if standby is not None:
         standby.setServiceParent(top)
     return top
+
+
+def _own_record(farm: Farm, options: Options) -> Record:
+    """What the directory says of this router.  One that is told where to listen need not be listed: it keeps
+    nothing, so to add a router is to start it.
+
+    @raise SystemExit: the directory does not list it, and nobody said where to listen.
+    """
+    name = options["name"]
+    if options["listen"] is None or any(router.name == name for router in farm.routers.values()):
+        return record_of(farm.routers, name, "router")
+    _log.warn(
+        'the directory does not list the router "{name}", which works all the same; but the DNS plan leaves '
+        'it out, and nothing forbids to name it as a call-back; "rvpfarm router create {name} --host HOST '
+        '--port PORT --address ADDRESS" lists it',
+        name=name,
+    )
+    return Record("", name, "", 0)

@@ -11,7 +11,7 @@ from rvpfarm.directory.model import Farm
 from rvpfarm.directory.ranges import Ranges
 from rvpfarm.protocol.address import site_of
 from rvpfarm.protocol.calls import Limits
-from rvpfarm.web.forwarded import read_forwarded, read_x_forwarded_for
+from rvpfarm.protocol.forwarded import read_caller
 
 #: Addresses that are remembered to have been complained of.
 TOLD_LIMIT = 1000
@@ -19,12 +19,6 @@ TOLD_LIMIT = 1000
 #: Values of the header that are remembered with what they say, so that they are not read anew for each call;
 #: longer ones are read each time.
 _CALLERS_LIMIT, _CALLER_SIZE = 4096, 100
-
-#: How to read each header that the policy C{forwarded-header} can name.
-_HEADERS = {
-    "x-forwarded-for": (b"x-forwarded-for", read_x_forwarded_for),
-    "forwarded": (b"forwarded", read_forwarded),
-}
 
 
 class Edge:
@@ -39,7 +33,17 @@ class Edge:
     @ivar used: connections that are open or on their way in.
     """
 
-    __slots__ = ("_callers", "_header", "_sources", "_told", "limit", "per_source", "trusted", "used")
+    __slots__ = (
+        "_callers",
+        "_header",
+        "_name",
+        "_sources",
+        "_told",
+        "limit",
+        "per_source",
+        "trusted",
+        "used",
+    )
 
     def __init__(self, limits: Limits | None = None) -> None:
         """
@@ -49,7 +53,7 @@ class Edge:
         self.limit, self.per_source = chosen.connections, chosen.per_source
         self.trusted = Ranges()
         self.used = 0
-        self._header = "x-forwarded-for"
+        self._header, self._name = "x-forwarded-for", b"x-forwarded-for"
         self._callers: dict[bytes, str] = {}
         self._sources: dict[str, int] = {}
         self._told: set[str] = set()
@@ -62,6 +66,7 @@ class Edge:
         self.limit = farm.number("max-connections")
         self.per_source = farm.number("connections-per-source")
         self._header = farm.policy("forwarded-header")
+        self._name = b"" if self._header == "none" else self._header.encode()
         self._callers.clear()
         trusted = Ranges("trusted-proxy", farm.networks)
         if trusted == self.trusted:
@@ -121,23 +126,15 @@ class Edge:
     def caller(self, proxy: str, headers: Mapping[bytes, bytes]) -> str:
         """The address of the caller for whom a listed proxy passes a request on.
 
-        Only the header that the policy names is read: a proxy that writes one lets a forged other one pass.
-
         @param proxy: its address.
         @return: empty when the proxy does not say.
         @raise BadRequest: what it says is malformed.
         """
-        known = _HEADERS.get(self._header)
-        if known is None:
-            return proxy
-        name, read = known
-        value = headers.get(name)
-        if value is None:
-            return ""
+        value = headers.get(self._name, b"")
         found = self._callers.get(value)
         if found is None:
-            found = read(value, self.trusted)
-            if len(value) <= _CALLER_SIZE:
+            found = read_caller(self._header, proxy, headers, self.trusted)
+            if 0 < len(value) <= _CALLER_SIZE:
                 if len(self._callers) >= _CALLERS_LIMIT:
                     self._callers.clear()
                 self._callers[value] = found

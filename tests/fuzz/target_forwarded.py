@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 
 from rvpfarm.protocol.calls import BadRequest
-from rvpfarm.web.forwarded import read_forwarded, read_x_forwarded_for
+from rvpfarm.protocol.forwarded import read_forwarded, read_x_forwarded_for
 
 LONGEST = 600
 

@@ -132,6 +132,14 @@ class PrepareFarmTests(SynchronousTestCase):
         self.assertEqual(self.prepare(), first)
         self.assertEqual(len(handlers.list_audit(self.store())), changes)
 
+    def test_address_form(self) -> None:
+        """IM addresses are mail addresses without asking a DNS, unless an administrator says otherwise."""
+        self.prepare()
+        self.assertEqual(self.farm().policy("address-form", "im.farm.localhost"), "mail")
+        handlers.set_policy(self.store(), "address-form", "im")
+        self.prepare()
+        self.assertEqual(self.farm().policy("address-form"), "im")
+
     def test_one_password(self) -> None:
         """One password for all, at the first start or a later one, stays until there is another."""
         self.prepare()

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.directory.model import Network
 from rvpfarm.directory.ranges import Ranges
 from rvpfarm.protocol.calls import BadRequest
-from rvpfarm.web.forwarded import PROXIES_LIMIT, read_forwarded, read_x_forwarded_for
+from rvpfarm.protocol.forwarded import PROXIES_LIMIT, read_forwarded, read_x_forwarded_for
 from tests.support.hypothesis import MODEST
 
 TRUSTED = Ranges(

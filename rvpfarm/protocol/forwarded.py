@@ -7,7 +7,7 @@ left of that, so the list is read from the right, and only as far as proxies wro
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 
 from rvpfarm.protocol.calls import BadRequest
@@ -47,6 +47,33 @@ def read_forwarded(value: bytes, trusted: Container[str]) -> str:
     """
     nodes = _nodes(value)
     return _walk(("" if node is None else _parse_node(node) for node in reversed(nodes)), trusted)
+
+
+#: How to read each header that the policy C{forwarded-header} can name.
+_HEADERS = {
+    "x-forwarded-for": (b"x-forwarded-for", read_x_forwarded_for),
+    "forwarded": (b"forwarded", read_forwarded),
+}
+
+
+def read_caller(header: str, proxy: str, headers: Mapping[bytes, bytes], trusted: Container[str]) -> str:
+    """The address of the caller for whom a proxy that is believed passes a request on.
+
+    Only the header that is named is read: a proxy that writes one lets a forged other one pass.
+
+    @param header: what the policy C{forwarded-header} says.
+    @param proxy: its own address.
+    @param headers: of the request, their names in lower case.
+    @param trusted: the proxies that are believed.
+    @return: empty when the proxy does not say.
+    @raise BadRequest: what it says is malformed.
+    """
+    known = _HEADERS.get(header)
+    if known is None:
+        return proxy
+    name, read = known
+    value = headers.get(name)
+    return "" if value is None else read(value, trusted)
 
 
 def _walk(nodes: Iterable[str], trusted: Container[str]) -> str:
