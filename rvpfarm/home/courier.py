@@ -41,6 +41,7 @@ class Letter:
     @ivar node: key of the node on whose behalf it is sent.
     @ivar done: told once, what became of the first attempt.
     @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
+    @ivar heard: told when the destination has it, at whichever attempt.
     """
 
     head: bytes
@@ -50,6 +51,7 @@ class Letter:
     done: Callable[[Outcome], None] | None = None
     key: Hashable = None
     gone: Callable[[], None] | None = None
+    heard: Callable[[], None] | None = None
     attempt: int = 0
 
 
@@ -215,6 +217,10 @@ class Courier:
     ) -> None:
         """What the answer to a property notification means (6.5)."""
         status = result if isinstance(result, int) else 0
+        if letter.heard is not None and (
+            outcome is Outcome.DELIVERED or (line.destination.is_client and status)
+        ):
+            letter.heard()
         if line.destination.is_client and status:
             return
         if status in (403, 404):
