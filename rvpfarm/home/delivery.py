@@ -366,6 +366,7 @@ class Herald:
                 key=watcher.id,
                 gone=lambda: self._lost(watcher),
                 heard=hearing.arrived if job.state else None,
+                about=account.key if job.state else "",
             ),
         )
 

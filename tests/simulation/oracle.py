@@ -6,7 +6,7 @@ the farm.  A broken promise is noted and ends the run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from tests.simulation.calling import Answer
@@ -123,20 +123,17 @@ class Oracle:
 
     # status codes
 
-    def judge(self, what: str, answer: Answer, allowed: Iterable[int], *, troubled: bool = False) -> None:
+    def judge(self, what: str, answer: Answer, allowed: Sequence[int], shaky: Sequence[int]) -> None:
         """Every answer is one that a client can expect.
 
-        @param allowed: statuses that have nothing to do with faults.
-        @param troubled: somebody who takes part in the call is not himself.
+        @param allowed: there may be at any time.
+        @param shaky: there may be besides, as things stand.
         """
         status = answer.status
         self.count(f"{what.split()[0]} {status}")
-        if status in allowed:
-            return
-        if status not in (0, 503, 504):
-            self.complain(f"{what} was answered {status}: {answer.body.decode()}")
-        elif not troubled and self.faults.calm_since(answer.begun):
-            self.complain(f"{what} was answered {status} though nothing is wrong: {answer.body.decode()}")
+        if status not in allowed and status not in shaky:
+            why = "" if status not in (0, 503, 504) else " though nothing is wrong"
+            self.complain(f"{what} was answered {status}{why}: {answer.body.decode()}")
 
     # messages
 

@@ -133,10 +133,12 @@ class Hold:
             return False
         id, lifetime = int(answer.headers[b"subscription-id"]), int(answer.headers[b"subscription-lifetime"])
         self.held = place.oracle.subscribed(place.user, self.node, id, lifetime, answer)
-        if answer.status == 207:
+        if self.kind == "pragma/notify":
+            place.signed_in()
+        else:
             place.shown(self.node, answer)
             if place.notices.get(self.node, 0) == noticed:  # else what was heard meanwhile is newer
-                place.sees(self.node, answer.body)
+                place.sees(self.node, answer.body, f"subscribing, {id}")
         return True
 
     async def _renew(self, held: Held) -> bool:
@@ -149,8 +151,6 @@ class Hold:
         elif answer.status in (403, 412):
             place.oracle.unknown(held, answer)
             self.held = None
-            if self.kind == "pragma/notify":
-                place.start_over()
         return answer.status == 200
 
 
@@ -205,16 +205,18 @@ class Place:
         self._speaking = DeferredLock()
         self._around.log(f"{self.name} comes")
         self.hold(self.user, "pragma/notify")
-        for contact in self.person.contacts:
-            self.hold(contact, "update/propchange")
         self.go(self._be_present())
 
-    def start_over(self) -> None:
-        """The login was lost, and who knows what else: subscribe to everybody anew, to see how they are."""
-        for (node, kind), hold in list(self.holds.items()):
-            if kind == "update/propchange":
-                self.go(hold.end())
-                self.hold(node, kind)
+    def signed_in(self) -> None:
+        """The home knows the call-back from now on: subscribe to everybody, to see how they are.
+
+        Subscriptions from before are ended: while a login was lost their news went nowhere.
+        """
+        watched = {node: hold for (node, kind), hold in self.holds.items() if kind == "update/propchange"}
+        for hold in watched.values():
+            self.go(hold.end())
+        for contact in watched or self.person.contacts:
+            self.hold(contact, "update/propchange")
 
     def hold(self, node: str, kind: str) -> None:
         """Subscribe to C{node} for as long as wanted."""
@@ -269,15 +271,13 @@ class Place:
     async def speak(self) -> bool:
         """Say how the user is; what is said last is what was wanted last."""
         await self._speaking.acquire()
-        try:
-            state = "offline" if self.leaving else self.person.state
-            token = self.oracle.setting(self.user, state, PRESENCE_SECONDS)
-            body = leased(state, timeout=str(PRESENCE_SECONDS)).encode()
-            answer = await self.call("PROPPATCH", self.user, [], body, allowed=(207,), note=state)
-            self.oracle.was_set(self.user, token, PRESENCE_SECONDS, answer)
-            return answer.status == 207
-        finally:
-            self._speaking.release()
+        state = "offline" if self.leaving else self.person.state
+        token = self.oracle.setting(self.user, state, PRESENCE_SECONDS)
+        body = leased(state, timeout=str(PRESENCE_SECONDS)).encode()
+        answer = await self.call("PROPPATCH", self.user, [], body, allowed=(207,), note=state)
+        self.oracle.was_set(self.user, token, PRESENCE_SECONDS, answer)
+        self._speaking.release()
+        return answer.status == 207
 
     async def change(self) -> None:
         """The user does something else."""
@@ -302,14 +302,17 @@ class Place:
         else:
             self.oracle.shown(node, state[1].decode(), answer)
 
-    def sees(self, node: str, body: bytes) -> None:
-        """This is how C{node} is now, as far as the user knows."""
+    def sees(self, node: str, body: bytes, how: str) -> None:
+        """This is how C{node} is now, as far as the user knows.
+
+        @param how: from where he knows it.
+        """
         state = _STATE.search(body)
         if state is None:
             self.oracle.complain(f"{self.name} was told no state of {node}: {body.decode()}")
             return
         self.seen[node] = state[1].decode()
-        self._around.log(f"{self.name} sees {node} {self.seen[node]}")
+        self._around.log(f"{self.name} sees {node} {self.seen[node]} ({how})")
 
     # other calls
 
@@ -352,6 +355,7 @@ class Place:
             text,
             allowed=allowed,
             troubled=troubled or patience < ANSWER_SECONDS,
+            shaky=(0, 500, 503, 504) if ack == "DeepAnd" else (0, 503, 504),
             note=f"{ack} {sent.number}",
             again=False,
             patience=patience,
@@ -368,18 +372,25 @@ class Place:
         *,
         allowed: Sequence[int],
         troubled: bool = False,
+        shaky: Sequence[int] = (0, 503, 504),
         note: str = "",
         again: bool = True,
         patience: float = ANSWER_SECONDS,
     ) -> Answer:
-        """Make a call, and see that its answer is one of those that there may be."""
+        """Make a call, and see that its answer is one of those that there may be.
+
+        @param allowed: there may be at any time.
+        @param shaky: there may be besides while something is wrong, or not for long right.
+        @param troubled: somebody who takes part in the call is not himself.
+        """
         if not any(line.startswith("RVP-From-Principal") for line in headers):
             headers = [*headers, f"RVP-From-Principal: {url_of(self.user)}"]
         answer = await self._phone.ask(method, path_of(node), headers, body, again=again, patience=patience)
         what = f"{method} {node} {note}".strip()
         took = answer.ended - answer.begun
         self._around.log(f"{self.name} {what} by {answer.router} -> {answer.status} ({took:.3f} s)")
-        self.oracle.judge(f"{method} of {self.name} to {node} {note}", answer, allowed, troubled=troubled)
+        calm = not troubled and self.oracle.faults.calm_since(answer.begun)
+        self.oracle.judge(f"{method} of {self.name} to {node} {note}", answer, allowed, () if calm else shaky)
         return answer
 
     # being called
@@ -404,7 +415,8 @@ class Place:
         self.notices[about] = self.notices.get(about, 0) + 1
         if sender != DOMAIN:
             self.oracle.complain(f"{self.name} was told how {about} is, by {sender}")
-        self.sees(about, call.body)
+        number_of = call.headers.get(b"subscription-id", b"none").decode()
+        self.sees(about, call.body, f"subscription {number_of}, {self.mood}")
 
     def _answered(self, call: Call, end: End, status: int) -> None:
         """The answer to what the home said is written."""
