@@ -314,7 +314,9 @@ class Home(Service):
         for url in reachable:
             destination = self.herald.call_back(url)
             head = render_head(b"NOTIFY", destination.target, destination.authority, headers, relay.body)
-            letter = Letter(head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key)
+            letter = Letter(
+                head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key, about=relay.about
+            )
             self.courier.post(destination, letter)
         return waiting.answer(self._clock)
 

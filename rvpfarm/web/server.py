@@ -5,9 +5,9 @@ Each of them is a L{CallProtocol}, which see.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable
 from itertools import count
+from os import urandom
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -57,6 +57,7 @@ class CallFactory(Factory):
         name: str = "",
         on_gone: Callable[[str], None] | None = None,
         withheld: int = 0,
+        nonce: Callable[[int], bytes] = urandom,
     ) -> None:
         """
         @param answer: told each call; cancelling what it returned means that the caller hung up.
@@ -64,6 +65,7 @@ class CallFactory(Factory):
         @param name: of this farm member; names of connections begin with it.
         @param on_gone: told the name of each connection that is closed.
         @param withheld: the schemes that are not offered here; see L{Call.withheld}.
+        @param nonce: makes so many unpredictable octets.
         """
         self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
@@ -74,7 +76,7 @@ class CallFactory(Factory):
         self.connections: set[CallProtocol] = set()
         self.turned_away: set[CallProtocol] = set()
         self.draining = False
-        self._prefix = f"{name}/{secrets.token_hex(4)}/"
+        self._prefix = f"{name}/{nonce(4).hex()}/"
         self._numbers = count(1)
         self._drained: list[Deferred[None]] = []
         self._patience = Deadline(clock, self._cut_off)
