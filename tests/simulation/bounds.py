@@ -100,7 +100,7 @@ def leftovers(world: World) -> Iterator[str]:
 #: What a member that has nothing to do is called for, again and again.
 PERIODIC = (
     "LoopingCall<1.0>(Home._sweep",  # leases are swept
-    "CachedDirectory._look",  # the feed of changes is read
+    "Feed._tick",  # the feed of changes is read
     "LinkFactory._sweep",  # forgotten replies are dropped
     "HomeConnection._ping",  # the other end of a link is asked for a sign of life
 )
@@ -113,4 +113,4 @@ def is_periodic(call: object) -> bool:
 
 def is_errand(call: object) -> bool:
     """Does it stand for a thread that asks the directory?  Nobody waits for that in the end."""
-    return any(name in str(call) for name in ("Errands.", "CachedDirectory._look.", "CachedDirectory._ask."))
+    return any(name in str(call) for name in ("Errands.", "Feed._look.", "Feed._tick.", "CachedDirectory._ask."))
