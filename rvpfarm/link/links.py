@@ -60,6 +60,11 @@ class Links:
         return sum(client.in_flight for _, client in list(self._links.values()))
 
     @property
+    def held(self) -> int:
+        """How many of them wait for a home to come back."""
+        return sum(client.held for _, client in list(self._links.values()))
+
+    @property
     def connected(self) -> int:
         """How many homes are linked at the moment."""
         return sum(client.connected for _, client in list(self._links.values()))

@@ -206,7 +206,8 @@ class Router:
         if isinstance(unreachable, Slow):
             raise TimedOut("the home did not answer in time")
         if not unreachable.maybe_done:
-            circuit.failed(self._clock.seconds())
+            if not unreachable.echo:
+                circuit.failed(self._clock.seconds())
         elif call.method == b"NOTIFY":
             raise TimedOut("the home was lost while it had the notification")
         raise Busy("the home cannot be reached")

@@ -99,6 +99,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     admission = Admission(Limits().in_work)
     metrics.gauge("queue_depth", lambda: admission.in_work, queue="inbound")
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
+    metrics.gauge("queue_depth", lambda: links.held, queue="held")
 
     def gone(connection: str) -> None:
         """What a connection has proved ends with it, here and at the homes it was passed on to."""

@@ -44,6 +44,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
+    metrics.gauge("queue_depth", lambda: links.held, queue="held")
     router = Router(directory, links, clock=reactor, metrics=metrics)
     calls = CallFactory(
         router.answer,
