@@ -103,7 +103,11 @@ class _Line:
 
 
 class Courier:
-    """Delivers letters, each destination in order and one at a time."""
+    """Delivers letters, each destination in order and one at a time.
+
+    @ivar queued: how many letters wait; those to be tried again are not among them.
+    @ivar under_way: how many are being carried.
+    """
 
     _log = Logger()
 
@@ -119,7 +123,7 @@ class Courier:
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
         self._dead: dict[str, set[str]] = {}
-        self.queued = 0
+        self.queued = self.under_way = 0
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
@@ -209,11 +213,13 @@ class Courier:
             return
         letter = line.queue.popleft()
         self.queued -= 1
+        self.under_way += 1
         line.busy = True
         line.destination.send(letter.head, letter.body, lambda result: self._answered(line, letter, result))
 
     def _answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
         """The destination took the letter, refused it or failed."""
+        self.under_way -= 1
         line.busy = False
         outcome = _judge(result)
         if letter.priority is Priority.PRESENCE:

@@ -177,6 +177,11 @@ class Herald:
         """How many watchers are still to be told of something."""
         return sum(job.left for job in self._jobs)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is still to be told of anything, now or a little later."""
+        return bool(self._jobs or self._late)
+
     def announce(
         self, account: Account, news: Sequence[News], accepted: float, *, last: bool = False
     ) -> None:
@@ -192,6 +197,11 @@ class Herald:
         elif any(item.state for item in news):
             news = [item for item in news if not item.state] + self._state_news(account, news)
         self._tell_all(account, news, accepted)
+
+    def hurry(self) -> None:
+        """Tell at once what was put off."""
+        for late in self._late.values():
+            late.reset(0)
 
     def stop(self) -> None:
         """Tell nobody anything more."""

@@ -269,14 +269,17 @@ class Unreachable(Exception):
 
     @ivar maybe_done: the other side may have acted on what it was sent, so that a repetition could do
         it twice.
+    @ivar echo: other calls waited for the same machine and fail for the same reason; for whoever counts
+        failures, one of them is enough.
     """
 
-    def __init__(self, text: str, *, maybe_done: bool = False) -> None:
+    def __init__(self, text: str, *, maybe_done: bool = False, echo: bool = False) -> None:
         """
         @param text: what failed, naming the machine.
         """
         super().__init__(text)
         self.maybe_done = maybe_done
+        self.echo = echo
 
 
 class Untried(Unreachable):

@@ -266,7 +266,8 @@ class Router:
         if isinstance(unreachable, Untried):
             raise Busy("this server cannot reach anybody now")
         if not unreachable.maybe_done:
-            standing.unreached(self._clock.seconds())
+            if not unreachable.echo:
+                standing.unreached(self._clock.seconds())
         elif call.method == b"NOTIFY":
             raise TimedOut("the home was lost while it had the notification")
         raise Busy("the home cannot be reached")

@@ -53,10 +53,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
     record = _own_record(directory.farm(), options)
     directory.setServiceParent(top)
-    links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
+    health = Health()
+    links = Links(
+        reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics, watch=health
+    )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
-    health = Health()
+    metrics.gauge("queue_depth", lambda: links.held, queue="held")
     homes = Homes(health, directory, reactor)
     router = Router(directory, links, clock=reactor, metrics=metrics, health=health)
     Prober(directory, links, health, clock=reactor, metrics=metrics).setServiceParent(top)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,25 +11,19 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
 from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from rvpfarm.directory.model import Home
 from rvpfarm.link import client as link_client
-from rvpfarm.link import ledger
-from rvpfarm.link.frames import (
-    PROOF_ONLY,
-    Challenge,
-    FrameReader,
-    Hello,
-    Kind,
-    Meeting,
-    render_call,
-    render_hello,
-    render_proof,
-)
+from rvpfarm.link import ledger, outlook
+from rvpfarm.link.dialler import Dialler
+from rvpfarm.link.frames import PROOF_ONLY, FrameReader, render_call
+from rvpfarm.link.kinds import Kind
 from rvpfarm.link.links import LinkClient, LinkFactory, Links
+from rvpfarm.link.meeting import Challenge, Hello, Meeting, render_hello, render_proof
 from rvpfarm.protocol.calls import (
     Busy,
     Call,
@@ -43,108 +36,7 @@ from rvpfarm.protocol.calls import (
     Unreachable,
     Untried,
 )
-from tests.support.network import Network
-
-KEY = b"k" * 32
-HOME = "3f0c8c7e-home-1"
-WHERE = ("hs1.fabrik.example", 8081)
-
-
-def make_call(method: bytes = b"NOTIFY", body: bytes = b"<x/>", headers: bytes = b"") -> Call:
-    """A call as the strict reader would hand it over."""
-    head = b"%b /instmsg/aliases/petra HTTP/1.1\r\nHost: im.fabrik.example\r\n%b\r\n" % (method, headers)
-    fields = {b"host": b"im.fabrik.example"}
-    for line in headers.splitlines():
-        name, _, value = line.partition(b": ")
-        fields[name.lower()] = value
-    return Call(
-        method, b"/instmsg/aliases/petra", fields, body, head=head, peer="10.1.2.3", connection="r1/x/7"
-    )
-
-
-class LateAnswers:
-    """Answers calls when the test says so.
-
-    @ivar calls: every call that was executed.
-    @ivar waiting: what is to be answered, in the order of C{calls}.
-    @ivar instead: called instead, when it is set.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.waiting: list[Deferred[Any]] = []
-        self.given_up: list[int] = []
-        self.instead: Callable[[Call], Any] | None = None
-
-    def answer(self, call: Call) -> Any:
-        """Execute C{call}."""
-        self.calls.append(call)
-        if self.instead is not None:
-            return self.instead(call)
-        number = len(self.calls) - 1
-        self.waiting.append(Deferred(lambda deferred: self.given_up.append(number)))
-        return self.waiting[-1]
-
-
-class LinkTestCase(SynchronousTestCase):
-    """A home and its callers on a network of their own."""
-
-    def setUp(self) -> None:
-        """One home listens; one caller knows where."""
-        self.set_up(seed=1)
-
-    def set_up(self, seed: int) -> None:
-        """As C{setUp}, with a seed."""
-        self.clock = Clock()
-        self.network = Network(self.clock, seed)
-        self.home = LateAnswers()
-        self.factory = self.make_home()
-        self.client = self.make_client()
-
-    def make_home(self, incarnation: int = 1, **more: Any) -> LinkFactory:
-        """A home that listens from now on."""
-        factory = LinkFactory(
-            self.home.answer,
-            **{"key": KEY, "name": HOME, "clock": self.clock, "limits": Limits(), **more},
-            incarnation=incarnation,
-        )
-        self.network.listen(*WHERE, factory)
-        return factory
-
-    def make_client(self, **more: Any) -> LinkClient:
-        """A caller of the home."""
-        defaults: dict[str, Any] = {
-            "key": KEY,
-            "name": "router-1",
-            "peer": HOME,
-            "clock": self.clock,
-            "origin": 77,
-        }
-        return LinkClient(self.network.endpoint(*WHERE), **{"chance": lambda: 1.0, **defaults, **more})
-
-    def call(self, *arguments: Any, client: LinkClient | None = None, **more: Any) -> list[Any]:
-        """Make a call.
-
-        @return: where its outcome will be.
-        """
-        outcome: list[Any] = []
-        deferred = (client or self.client).call(make_call(*arguments), **more)
-        deferred.addBoth(outcome.append)
-        return outcome
-
-    def assert_failed(self, outcome: list[Any], kind: type[Exception], *, maybe_done: bool = False) -> None:
-        """The call failed like that."""
-        self.assertEqual(len(outcome), 1)
-        error = outcome[0].value
-        self.assertIs(type(error), kind)
-        if isinstance(error, Unreachable):
-            self.assertEqual(error.maybe_done, maybe_done)
-
-    def restart(self, incarnation: int) -> None:
-        """The home dies with all it had in work, and is started anew."""
-        self.home.waiting.clear()
-        self.make_home(incarnation)
-        self.network.cut()
+from tests.support.links import HOME, KEY, WHERE, LinkTestCase, make_call
 
 
 class CallTests(LinkTestCase):
@@ -633,20 +525,27 @@ class ConnectingTests(LinkTestCase):
         pauses = [round(later - earlier) for earlier, later in pairwise(times)]
         self.assertEqual(pauses, sorted(pauses))
         self.assertLess(times[0], 0.5)
-        self.assertEqual(pauses[-1], round(link_client.LONGEST_PAUSE_SECONDS))
+        self.assertEqual(pauses[-1], round(outlook.LONGEST_PAUSE_SECONDS))
         self.network.listen(*WHERE, self.factory)
         self.network.advance(3)
         self.assertTrue(self.client.connected)
 
     def test_many_attempts_are_spread(self) -> None:
-        """The pauses of several callers differ, as chance has it."""
-        pauses = set()
-        for chance in (0.0, 0.5, 1.0):
-            client = self.make_client(chance=[chance].pop)
-            client._try_later()
-            assert client._pause is not None
-            pauses.add(client._pause.getTime())
-        self.assertEqual(len(pauses), 3)
+        """The pauses of several callers differ, as chance has it, whether they are long or short."""
+        for way in (lambda dialler: dialler.later(2.0), Dialler.soon):
+            clock, pauses = Clock(), set()
+            for chance in (0.0, 0.5, 1.0):
+                dialler = Dialler(
+                    self.network.endpoint(*WHERE),
+                    clock=clock,
+                    chance=[chance].pop,
+                    factory=lambda until: Factory(),
+                    over=lambda why: None,
+                )
+                way(dialler)
+                pauses |= {call.getTime() for call in clock.getDelayedCalls()}
+                dialler.stop()
+            self.assertEqual(len(pauses), 3)
 
     def test_stop(self) -> None:
         """Stopping gives up what is in flight, closes the connection and leaves nothing behind."""
@@ -675,7 +574,11 @@ class ConnectingTests(LinkTestCase):
         self.successResultOf(self.client.stop())
 
     def test_drain(self) -> None:
-        """A home that is to stop begins nothing new, finishes what it has, and closes."""
+        """A home that is to stop begins nothing new, finishes what it has, and closes.
+
+        So it does for a caller that knows nothing of planned restarts.
+        """
+        self.client = self.make_client(edition=0)
         outcome = self.call()
         self.network.pump()
         drained = self.factory.drain()

@@ -64,6 +64,7 @@ class RouterTestCase(SynchronousTestCase):
         self.seen: dict[str, list[Call]] = {}
         self.say: Callable[[str, Call], Any] = lambda name, call: Reply(200, body=name.encode())
         self.gone: list[tuple[str, str]] = []
+        self.factories: dict[str, LinkFactory] = {}
         farm = make_farm([Domain("im.fabrik.example")], [HS1, HS2], **self.policies)
         self.directory = FakeDirectory(farm, [make_account(PETRA, HS2)])
         self.registry = CollectorRegistry()
@@ -95,6 +96,7 @@ class RouterTestCase(SynchronousTestCase):
             on_gone=lambda connection: self.gone.append((home.name, connection)),
         )
         self.network.listen(home.host, home.link_port, factory)
+        self.factories[home.name] = factory
 
     def stop(self, home: Home) -> None:
         """A home is gone."""
@@ -352,6 +354,34 @@ class FailingHomeTests(RouterTestCase):
         outcome = self.ask()
         self.network.advance(3)
         self.assertEqual((outcome[0].status, self.router.healthy(HS2)), (200, True))
+
+    def test_replaced_home(self) -> None:
+        """Calls for a home that is being replaced wait, and are answered by its next incarnation."""
+        self.ask()
+        self.network.pump()
+        self.stop(HS2)
+        self.factories["hs2"].drain()
+        outcomes = [self.ask() for _ in range(10)]
+        self.network.advance(5, pieces=50)
+        self.assertEqual(outcomes, [[]] * 10)
+        self.start(HS2, incarnation=2)
+        self.network.advance(1)
+        self.assertEqual([outcome[0].status for outcome in outcomes], [200] * 10)
+
+    def test_home_not_replaced(self) -> None:
+        """If it does not come back they are 503; together they are one failure, and do not ban the home."""
+        self.ask()
+        self.network.pump()
+        self.stop(HS2)
+        self.factories["hs2"].drain()
+        outcomes = [self.ask() for _ in range(10)]
+        self.network.advance(16, pieces=160)
+        for outcome in outcomes:
+            self.assertIsInstance(outcome[0], Busy)
+        self.start(HS2, incarnation=2)
+        late = self.ask()
+        self.network.advance(3)
+        self.assertEqual(late[0].status, 200)
 
     def test_other_homes_unharmed(self) -> None:
         """A home that is down does not keep a caller of another one waiting."""

@@ -113,4 +113,6 @@ def is_periodic(call: object) -> bool:
 
 def is_errand(call: object) -> bool:
     """Does it stand for a thread that asks the directory?  Nobody waits for that in the end."""
-    return any(name in str(call) for name in ("Errands.", "Feed._look.", "Feed._tick.", "CachedDirectory._ask."))
+    return any(
+        name in str(call) for name in ("Errands.", "Feed._look.", "Feed._tick.", "CachedDirectory._ask.")
+    )
