@@ -24,8 +24,8 @@ class OutageTests(FarmTestCase):
         place = scratch()
         self.farm = DemoFarm(place.__enter__() / "demo")
         self.addCleanup(place.__exit__, None, None, None)
-        self.farm.start()
         self.addCleanup(lambda: self.farm.running and self.farm.stop())
+        self.farm.start()
         self.doors = [*self.farm.routers, *(home.partition("/")[0] for home in self.farm.homes)]
         self.file = self.farm.state / "directory.sqlite"
         self.away = self.farm.state / "away.sqlite"
