@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from rvpfarm.directory.model import Domain, Farm, Home
+from rvpfarm.directory.model import Domain, Farm, Home, Router
 
 #: Where people live below an IM domain (protocol notes 1.3).
 ALIASES = "/instmsg/aliases/"
@@ -61,6 +61,22 @@ class Naming:
     def key(self) -> str:
         """The node's key."""
         return (self.domain + self.path).lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """Whom a typed address means.
+
+    @ivar alias: the name before the C{@}.
+    @ivar mail_domain: the mail domain that was typed, or the IM domain's primary one when none was; empty
+        when an IM address was typed, or there is none.
+    @ivar email: the mail address that follows, or empty.
+    """
+
+    alias: str
+    domain: Domain
+    mail_domain: str
+    email: str
 
 
 def enumerate_names(names: Iterable[str]) -> str:
@@ -149,6 +165,53 @@ def check_address(text: str) -> str:
     return str(address)
 
 
+def check_place(text: str, option: str) -> str:
+    """C{ADDRESS:PORT} in its one spelling; empty stays empty.
+
+    @param option: that it was given with, for the sentence.
+    @raise Refused: it is none, or nobody can be asked there.
+    """
+    if not text:
+        return ""
+    host, _, port = text.strip().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    advice = f"give {option} ADDRESS:PORT, such as 192.0.2.11:9464"
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise Refused(f'"{text}" does not end with a port; {advice}')
+    if not is_ip(bare):
+        bare = check_host(bare, advice, single=True)
+    else:
+        address = ip_address(bare)
+        if (address.version == 6) != (host != bare):
+            raise Refused(f'"{text}" is no address and port; {advice} or [2001:db8::11]:9464')
+        if address.is_unspecified or address.is_multicast:
+            raise Refused(f"nobody can be asked at {address}; {advice}")
+        bare = str(address)
+    return f"[{bare}]:{int(port)}" if ":" in bare else f"{bare}:{int(port)}"
+
+
+def check_metrics(farm: Farm, server: Home | Router) -> None:
+    """Nobody else is where C{server} is to show its metrics; only homes may share a process.
+
+    @raise Refused: somebody is.
+    """
+    place = server.metrics
+    if not place:
+        return
+    if place in (f"{server.address or server.host}:{port}" for port in _ports(server)):
+        raise Refused(f"{server.name} itself takes calls at {place}; give --metrics another port")
+    others: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    for other in others:
+        both_homes = isinstance(server, Home) and isinstance(other, Home)
+        if other.id != server.id and other.metrics == place and not both_homes:
+            raise Refused(f"{place} is where {other.name} shows its metrics; give --metrics another place")
+
+
+def _ports(server: Home | Router) -> tuple[int, ...]:
+    """Where it listens."""
+    return (server.port, server.link_port) if isinstance(server, Home) else (server.port,)
+
+
 def parse_range(text: str) -> tuple[str, str]:
     """The first and last address of C{192.0.2.0/24}, C{192.0.2.1-192.0.2.9} or C{192.0.2.1}.
 
@@ -208,14 +271,15 @@ def check_password(password: str, alias: str, least: int = _PASSWORD_LEAST) -> s
     return password
 
 
-def domain_named(domains: Mapping[str, Domain], name: str) -> Domain:
+def domain_named(domains: Mapping[str, Domain], name: str, give: str = "give --domain") -> Domain:
     """The IM domain of that name.
 
+    @param give: how it is named on the command line, for the sentence.
     @raise Refused: there is none.
     """
     domain = domains.get(name.strip().lower().removesuffix("."))
     if domain is None:
-        raise Refused(f'there is no IM domain "{name}"; give --domain one of {enumerate_names(domains)}')
+        raise Refused(f'there is no IM domain "{name}"; {give} one of {enumerate_names(domains)}')
     return domain
 
 
@@ -234,14 +298,15 @@ def home_named(farm: Farm, name: str) -> Home:
     raise Refused(f'there is no home "{name}"; give --home one of {names}')
 
 
-def im_address(alias: str, mail_domain: str, domain: Domain) -> str:
-    """The IM address of C{alias}: the mail address when C{domain} serves that mail domain (its SRV record
-    then leads there), else C{alias@im-domain}.
+def im_address(alias: str, mail_domain: str, domain: Domain, form: str = "mail") -> str:
+    """The IM address of C{alias}: the mail address when C{domain} serves that mail domain and C{form} is
+    C{"mail"}, else C{alias@im-domain} (product F20).
 
     @param mail_domain: the user's primary mail domain, or empty.
+    @param form: C{"mail"} or C{"im"}; which of them it has to be, L{rvpfarm.admin.addresses} finds out.
     """
     host = mail_domain.lower()
-    return f"{alias}@{host if host in domain.mail_domains else domain.name}"
+    return f"{alias}@{host if form == 'mail' and host in domain.mail_domains else domain.name}"
 
 
 def serving(host: str, domains: Mapping[str, Domain]) -> Domain | None:
@@ -260,8 +325,8 @@ def split_address(text: str) -> tuple[str, str]:
     return alias, host.lower().removesuffix(".")
 
 
-def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None) -> Naming:
-    """What the user known as C{text} will be called.
+def whom(text: str, domains: Mapping[str, Domain], domain: str | None = None) -> Meant:
+    """Whom C{text} means, who need not be a user yet.
 
     @param text: a mail address, an IM address, or a bare name when it is clear in which domain.
     @param domain: the IM domain, when it does not follow from the address.
@@ -271,31 +336,44 @@ def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None) 
     alias = check_alias(given)
     if host:
         check_host(host, "give the part after the @ as in petra@example.com", single=True)
+    chosen = _domain_for(alias, host, domains, domain)
+    if host:
+        spoken = serving(host, domains)
+        is_mail = spoken is None or host in spoken.mail_domains
+    else:
+        host = chosen.mail_domains[0] if chosen.mail_domains else ""
+        is_mail = bool(host)
+    return Meant(alias, chosen, host if is_mail else "", f"{alias}@{host}" if is_mail else "")
+
+
+def derive(text: str, domains: Mapping[str, Domain], domain: str | None = None, form: str = "mail") -> Naming:
+    """What the user known as C{text} will be called; see L{whom} and L{im_address}.
+
+    @raise Refused: the name cannot be used, or the domain is unknown or unclear.
+    """
+    meant = whom(text, domains, domain)
+    address = im_address(meant.alias, meant.mail_domain, meant.domain, form)
+    return Naming(meant.alias, meant.domain.name, address, meant.email)
+
+
+def _domain_for(alias: str, host: str, domains: Mapping[str, Domain], domain: str | None) -> Domain:
+    """The IM domain of whoever is known as C{alias} at C{host}.
+
+    @param host: may be empty.
+    @param domain: its name, when it was said.
+    """
     if not domains:
         raise Refused('there is no IM domain yet; make one with "rvpfarm domain add im.example.com"')
-    chosen: Domain | None
     if domain is not None:
-        chosen = domains.get(domain.strip().lower().removesuffix("."))
-        if chosen is None:
-            raise Refused(
-                f'there is no IM domain "{domain}"; give --domain one of {enumerate_names(domains)}'
-            )
-    elif host:
+        return domain_named(domains, domain)
+    if host:
         chosen = serving(host, domains)
         if chosen is None:
             raise Refused(
                 f'no IM domain here serves "{host}"; give --domain one of {enumerate_names(domains)}, '
                 f'or add one with "rvpfarm domain add im.{host} --mail-domain {host}"'
             )
-    elif len(domains) == 1:
-        (chosen,) = domains.values()
-    else:
+        return chosen
+    if len(domains) > 1:
         raise Refused(f'in which domain is "{alias}"? Give --domain one of {enumerate_names(domains)}')
-    if host:
-        spoken = serving(host, domains)
-        is_mail = spoken is None or host in spoken.mail_domains
-        email = f"{alias}@{host}" if is_mail else ""
-    else:
-        host = chosen.mail_domains[0] if chosen.mail_domains else ""
-        email = f"{alias}@{host}" if host else ""
-    return Naming(alias, chosen.name, im_address(alias, host, chosen), email)
+    return next(iter(domains.values()))

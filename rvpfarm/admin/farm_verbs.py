@@ -1,4 +1,4 @@
-"""C{rvpfarm domain|home|router|policy|audit}: what is farm-wide."""
+"""C{rvpfarm home|router|policy|audit}: what is farm-wide."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from datetime import UTC, datetime
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.checks import Refused, domain_named
+from rvpfarm.admin.checks import Refused, domain_named, enumerate_names
 from rvpfarm.admin.passwords import ALLOWED, KEEPING
 from rvpfarm.admin.tables import (
-    domain_record,
     home_record,
     router_record,
     show_json,
@@ -21,56 +20,12 @@ from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import POLICIES
 
 _PORT = click.IntRange(1, 65535)
-
-
-@click.group(cls=Noun)
-def domain() -> None:
-    """IM domains: the DNS names that stand in people's URLs."""
-
-
-@domain.command("add")
-@click.argument("name")
-@click.option(
-    "--mail-domain",
-    "mail_domains",
-    multiple=True,
-    metavar="NAME",
-    help="A mail domain it serves, so that IM addresses equal mail addresses; the primary one first.",
+_METRICS = click.option(
+    "--metrics",
+    default="",
+    metavar="ADDRESS:PORT",
+    help='Where it shows metrics, health and status, for "rvpfarm status" and for itself.',
 )
-@click.option(
-    "--alias", "aliases", multiple=True, metavar="HOST", help="A further host name that means this domain."
-)
-@click.option(
-    "--netbios", default="", metavar="NAME", help="What old clients put before the backslash at login."
-)
-@pass_farm
-def domain_add(
-    farm: Farm, name: str, mail_domains: tuple[str, ...], aliases: tuple[str, ...], netbios: str
-) -> None:
-    """Add the IM domain NAME, such as im.example.com."""
-    made = handlers.add_domain(farm.store, name, mail_domains, aliases, netbios)
-    click.echo(f"Added the IM domain {made.name}.")
-    if made.mail_domains:
-        click.echo(f"Users are addressed as NAME@{made.mail_domains[0]}.")
-    else:
-        click.echo(f"Users are addressed as NAME@{made.name}; no mail domain was given (--mail-domain).")
-
-
-@domain.command("list")
-@json_option
-@pass_farm
-def domain_list(farm: Farm, as_json: bool) -> None:
-    """List the IM domains, by name.
-
-    With --json: an array of objects with name, mail_domains (array, the primary one first), aliases (array)
-    and netbios.
-    """
-    domains = handlers.farm_of(farm.store).domains.values()
-    if as_json:
-        show_json([domain_record(one) for one in domains])
-        return
-    rows = [(one.name, " ".join(one.mail_domains), " ".join(one.aliases), one.netbios) for one in domains]
-    show_table(("IM domain", "mail domains", "aliases", "NetBIOS"), rows, "There is no IM domain yet.")
 
 
 @click.group(cls=Noun)
@@ -86,18 +41,29 @@ def home() -> None:
 @click.option("--port", default=80, show_default=True, type=_PORT, help="Where clients reach it.")
 @click.option("--link-port", default=8081, show_default=True, type=_PORT, help="Where farm members reach it.")
 @click.option("--address", default="", metavar="IP", help="Its IP address, if it is not to be looked up.")
+@_METRICS
 @pass_farm
-def home_create(farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str) -> None:
+def home_create(
+    farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str, metrics: str
+) -> None:
     """Enter the home server NAME, such as hs1, into the directory.
 
-    Start it with "twistd rvp-home --name NAME" on its machine.
+    Start it with "twistd rvp-home --name NAME" on its machine.  Several homes may have one address and port,
+    each with a --host and a --link-port of its own; one process then runs them all.
     """
-    made = handlers.create_home(farm.store, name, host, port, link_port, address)
+    made = handlers.create_home(farm.store, name, host, port, link_port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(
         f"Created home {made.name}: clients reach it as {made.host} port {made.port}, "
         f"farm members on port {made.link_port}{where}."
     )
+    others = handlers.homes_beside(handlers.farm_of(farm.store), made)
+    if others:
+        names = " ".join(f"--name {one.name}" for one in (*others, made))
+        click.echo(
+            f"It has the address and port of {enumerate_names(one.name for one in others)}: "
+            f'run them in one process, "twistd rvp-home {names}".'
+        )
 
 
 @home.command("list")
@@ -131,13 +97,14 @@ def router() -> None:
 @click.option(
     "--address", default="", metavar="IP", help="Its IP address; routers that share a host need one."
 )
+@_METRICS
 @pass_farm
-def router_create(farm: Farm, name: str, host: str | None, port: int, address: str) -> None:
+def router_create(farm: Farm, name: str, host: str | None, port: int, address: str, metrics: str) -> None:
     """Enter the router NAME, such as r1, into the directory.
 
     Start it with "twistd rvp-router --name NAME" on its machine.
     """
-    made = handlers.create_router(farm.store, name, host, port, address)
+    made = handlers.create_router(farm.store, name, host, port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(f"Created router {made.name}: clients reach it as {made.host} port {made.port}{where}.")
 
@@ -155,8 +122,8 @@ def router_list(farm: Farm, as_json: bool) -> None:
     if as_json:
         show_json([router_record(one) for one in routers])
         return
-    rows = [(one.name, one.host, str(one.port), one.address) for one in routers]
-    show_table(("router", "host", "port", "address"), rows, "There is no router yet.")
+    rows = [(one.name, one.host, str(one.port), one.state, one.address) for one in routers]
+    show_table(("router", "host", "port", "state", "address"), rows, "There is no router yet.")
 
 
 @click.group(cls=Noun)
@@ -232,50 +199,6 @@ def _choices(name: str) -> str:
         least, most = handlers.RANGES[name]
         return f"{least} to {most}"
     return " ".join(handlers.CHOICES.get(name, ()))
-
-
-@click.group(cls=Noun)
-def network() -> None:
-    """Ranges of addresses that count as inside, as trusted proxies, or as allowed for call-backs."""
-
-
-_KIND = click.Choice(handlers.NETWORK_KINDS)
-
-
-@network.command("add")
-@click.argument("kind", type=_KIND)
-@click.argument("addresses")
-@pass_farm
-def network_add(farm: Farm, kind: str, addresses: str) -> None:
-    """Let the ADDRESSES, such as 192.0.2.0/24 or 192.0.2.1-192.0.2.9, count as KIND."""
-    made = handlers.add_network(farm.store, kind, addresses)
-    click.echo(f"Addresses from {made.first} to {made.last} count as {made.kind} now.")
-
-
-@network.command("remove")
-@click.argument("kind", type=_KIND)
-@click.argument("addresses")
-@pass_farm
-def network_remove(farm: Farm, kind: str, addresses: str) -> None:
-    """Let the ADDRESSES count as KIND no longer."""
-    gone = handlers.remove_network(farm.store, kind, addresses)
-    click.echo(f"Addresses from {gone.first} to {gone.last} count as {gone.kind} no longer.")
-
-
-@network.command("list")
-@json_option
-@pass_farm
-def network_list(farm: Farm, as_json: bool) -> None:
-    """List the ranges of addresses, by kind.
-
-    With --json: an array of objects with kind, first and last.
-    """
-    networks = handlers.farm_of(farm.store).networks
-    if as_json:
-        show_json([{"kind": one.kind, "first": one.first, "last": one.last} for one in networks])
-        return
-    rows = [(one.kind, one.first, one.last) for one in networks]
-    show_table(("kind", "from", "to"), rows, "No range counts as anything yet.")
 
 
 @click.group(cls=Noun)

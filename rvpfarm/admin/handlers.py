@@ -13,12 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rvpfarm.admin.actors import default_actor
+from rvpfarm.admin.addresses import RULES
 from rvpfarm.admin.checks import (
     Naming,
     Refused,
     check_address,
     check_host,
-    check_netbios,
+    check_metrics,
+    check_place,
     check_port,
     check_server_name,
     check_text,
@@ -26,10 +28,19 @@ from rvpfarm.admin.checks import (
     domain_named,
     enumerate_names,
     im_address,
-    parse_range,
     serving,
 )
+from rvpfarm.admin.domains import (
+    DomainChange,
+    add_alias,
+    add_domain,
+    add_mail_domain,
+    remove_alias,
+    remove_mail_domain,
+)
+from rvpfarm.admin.networks import NETWORK_KINDS, NetworkChange, add_network, remove_network, set_networks
 from rvpfarm.admin.passwords import enforce
+from rvpfarm.admin.places import check_url, homes_beside, is_same_machine
 from rvpfarm.admin.users import (
     Plan,
     Rehearsed,
@@ -46,7 +57,7 @@ from rvpfarm.admin.users import (
     show_user,
 )
 from rvpfarm.auth.keys import FarmKey
-from rvpfarm.directory.model import POLICIES, Domain, Farm, Home, Network, Router
+from rvpfarm.directory.model import POLICIES, Farm, Home, Router
 from rvpfarm.directory.reading import AuditRow
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -54,13 +65,18 @@ from rvpfarm.protocol.acls import OPENNESS
 from rvpfarm.protocol.calls import SIGN_IN_SCHEMES
 
 __all__ = [
+    "NETWORK_KINDS",
+    "DomainChange",
     "Initialised",
     "Naming",
+    "NetworkChange",
     "Plan",
     "PolicyChange",
     "Refused",
     "UserView",
+    "add_alias",
     "add_domain",
+    "add_mail_domain",
     "add_network",
     "change_policy",
     "change_user_policy",
@@ -73,6 +89,7 @@ __all__ = [
     "farm_of",
     "find_user",
     "generate_password",
+    "homes_beside",
     "im_address",
     "init",
     "list_audit",
@@ -81,7 +98,10 @@ __all__ = [
     "open_store",
     "plan_user",
     "prepare",
+    "remove_alias",
+    "remove_mail_domain",
     "remove_network",
+    "set_networks",
     "set_password",
     "set_policy",
     "show_user",
@@ -96,6 +116,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "referral": ("auto", "always", "never"),
     "federation": ("closed", "open"),
     "default-acl": OPENNESS,
+    "forwarded-header": ("x-forwarded-for", "forwarded", "none"),
+    "address-form": RULES,
 }
 
 #: The least and the greatest value of each policy that is a number.
@@ -103,10 +125,22 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "password-length": (4, 64),
     "failed-logins": (0, 1000),
     "renewal-jitter": (0, 50),
+    "max-connections": (1, 1_000_000),
+    "connections-per-source": (1, 1_000_000),
+    "inbound-queue": (1, 1_000_000),
+    "directory-staleness": (60, 31_536_000),
 }
 
-#: What a range of addresses may count as.
-NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
+#: The policies that count for the farm as a whole, and not for a domain.
+FARM_WIDE = frozenset(
+    {
+        "forwarded-header",
+        "max-connections",
+        "connections-per-source",
+        "inbound-queue",
+        "directory-staleness",
+    }
+)
 
 #: The policies that are a list.
 MANY = frozenset({"schemes"})
@@ -183,48 +217,6 @@ def init(store: Store, *, actor: str | None = None) -> Initialised:
     return Initialised(before, known_revisions()[0])
 
 
-def add_domain(
-    store: Store,
-    name: str,
-    mail_domains: Iterable[str] = (),
-    aliases: Iterable[str] = (),
-    netbios: str = "",
-    *,
-    actor: str | None = None,
-) -> Domain:
-    """A new IM domain.
-
-    @param mail_domains: the mail domains it serves, the primary one first.
-    @param aliases: further host names that mean it.
-    @param netbios: what stands before the backslash when old clients log in.
-    @raise Refused: a name is none, or taken.
-    """
-    domain = Domain(
-        check_host(name, "an IM domain is a DNS name such as im.example.com"),
-        _unique(check_host(one, "give --mail-domain one such as example.com") for one in mail_domains),
-        _unique(check_host(one, "give --alias a host name such as im", single=True) for one in aliases),
-        check_netbios(netbios),
-    )
-    if domain.name in domain.aliases:
-        raise Refused(f'"{domain.name}" cannot be an alias of itself; leave that --alias out')
-    with store.change(actor or default_actor(), "domain add", domain.name) as writing:
-        farm = writing.farm()
-        for one in _unique((domain.name, *domain.mail_domains, *domain.aliases)):
-            other = serving(one, farm.domains)
-            if other is not None and other.name == domain.name:
-                raise Refused(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
-            if other is not None:
-                raise Refused(f'"{one}" belongs to the IM domain {other.name} already; give another name')
-        for home in farm.homes.values():
-            if home.host in (domain.name, *domain.aliases):
-                raise Refused(
-                    f'"{home.host}" is the host of home {home.name}, which needs a name of its own; '
-                    "give the IM domain another one, such as im.example.com"
-                )
-        writing.add_domain(domain)
-    return domain
-
-
 def create_home(
     store: Store,
     name: str,
@@ -233,12 +225,16 @@ def create_home(
     link_port: int = 8081,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Home:
     """A new home server.
 
+    It may have the address and port of other homes under another host name; see L{homes_beside}.
+
     @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
     @param address: its IP address, when it is not to be looked up.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the ports clash with another server's.
     """
     advice = "give --host the name that clients resolve, such as hs1.example.com (KB 319758)"
@@ -251,6 +247,7 @@ def create_home(
         check_port(port, "--port"),
         check_port(link_port, "--link-port"),
         check_address(address),
+        metrics=check_place(metrics, "--metrics"),
     )
     if home.port == home.link_port:
         raise Refused(f"clients and farm members cannot share port {port}; give --link-port another one")
@@ -263,7 +260,9 @@ def create_home(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
-        _check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_url(farm, home)
+        check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_metrics(farm, home)
         writing.add_home(home)
     return home
 
@@ -275,21 +274,31 @@ def create_router(
     port: int = 80,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Router:
     """A new router; several may share a host name when each has an address of its own.
 
     @param host: the fully qualified name that clients resolve, often the IM domain; left out, it is C{name}.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the port clashes with another server's.
     """
     advice = "give --host the name that clients resolve, such as im.example.com"
     full = check_host(host if host is not None else name, advice)
     label = check_server_name(name if host is not None else full.partition(".")[0])
-    router = Router(str(uuid.uuid4()), label, full, check_port(port, "--port"), check_address(address))
+    router = Router(
+        str(uuid.uuid4()),
+        label,
+        full,
+        check_port(port, "--port"),
+        check_address(address),
+        metrics=check_place(metrics, "--metrics"),
+    )
     with store.change(actor or default_actor(), "router create", label) as writing:
         farm = writing.farm()
         _check_new_name("router", label, (one.name for one in farm.routers.values()))
-        _check_ports(farm, full, router.address, {"--port": router.port})
+        check_ports(farm, full, router.address, {"--port": router.port})
+        check_metrics(farm, router)
         writing.add_router(router)
     return router
 
@@ -328,6 +337,8 @@ def change_policy(
     change = PolicyChange("", 0)
     if name not in POLICIES:
         raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+    if domain is not None and name in FARM_WIDE:
+        raise Refused(f"{name} counts for the farm as a whole; leave --domain out")
     kept = None if value is None else _check_policy(name, value)
     with suppress(Rehearsed), store.change(actor or default_actor(), "policy set", name) as writing:
         scope = "" if domain is None else domain_named(writing.farm().domains, domain).name
@@ -338,34 +349,6 @@ def change_policy(
         if dry_run:
             raise Rehearsed
     return change
-
-
-def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} from now on.
-
-    @param kind: one of L{NETWORK_KINDS}.
-    @param text: such as C{192.0.2.0/24}.
-    @raise Refused: it is no range, or it counts already.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network add", text) as writing:
-        if network in writing.farm().networks:
-            raise Refused(f'"{text}" counts as {kind} already; "rvpfarm network list" shows the ranges')
-        writing.add_network(network)
-    return network
-
-
-def remove_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
-    """A range of addresses counts as C{kind} no longer.
-
-    @raise Refused: it did not.
-    """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network remove", text) as writing:
-        if network not in writing.farm().networks:
-            raise Refused(f'"{text}" does not count as {kind}; "rvpfarm network list" shows the ranges')
-        writing.remove_network(network)
-    return network
 
 
 def list_audit(store: Store, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
@@ -396,48 +379,31 @@ def _load_key(key_file: Path) -> FarmKey:
         raise Refused(sentence[:1].lower() + sentence[1:]) from problem
 
 
-def _unique(names: Iterable[str]) -> tuple[str, ...]:
-    """The names without repetition, in their order."""
-    return tuple(dict.fromkeys(names))
-
-
 def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
     """Nobody else is called C{name}."""
     if name in taken:
         raise Refused(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
 
 
-def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
-    """No other server listens at the same place.
+def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
+    """No other server listens at the same place, but for homes that take calls together.
 
     @param ports: the ports of the new server, by the option that changes each.
+    @raise Refused: another one does.
     """
     servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for server in servers:
-        if address and server.address:
-            same = address == server.address
-        else:
-            same = host == server.host
-        if not same:
+        if not is_same_machine(server, host, address):
             continue
         used = {server.port, server.link_port} if isinstance(server, Home) else {server.port}
         for option, port in ports.items():
-            if port in used:
+            together = isinstance(server, Home) and "--link-port" in ports and option == "--port"
+            if port in used and not (together and port == server.port):
                 kind = "home" if isinstance(server, Home) else "router"
                 raise Refused(
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "
                     f"give {option} another port, or --address an address of its own"
                 )
-
-
-def _parse_network(kind: str, text: str) -> Network:
-    """The range that C{text} means.
-
-    @raise Refused: it means none, or nothing counts as C{kind}.
-    """
-    if kind not in NETWORK_KINDS:
-        raise Refused(f'no range counts as "{kind}"; give one of {", ".join(NETWORK_KINDS)}')
-    return Network(kind, *parse_range(text))
 
 
 def _check_together(farm: Farm) -> None:

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.addresses import IM, MAIL, Decision, question_about
+from rvpfarm.admin.forms import Asker, dns_option, form_option, warn
 from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
@@ -32,6 +34,8 @@ def user() -> None:
 @click.option("--domain", metavar="NAME", help="The IM domain.  [default: the one that serves ADDRESS]")
 @click.option("--display-name", metavar="TEXT", help="What others see.  [default: the name in ADDRESS]")
 @click.option("--email", metavar="ADDRESS", help="The mail address, where it is not ADDRESS.")
+@form_option
+@dns_option
 @_stdin_option
 @_generate_option
 @click.option("--no-password", "without", is_flag=True, help="Set no password now.")
@@ -44,6 +48,8 @@ def enable(
     domain: str | None,
     display_name: str | None,
     email: str | None,
+    rule: str | None,
+    server: tuple[str, int] | None,
     from_stdin: bool,
     generate: bool,
     without: bool,
@@ -51,14 +57,19 @@ def enable(
 ) -> None:
     """Enable the user ADDRESS, a mail address or an IM address.
 
+    The IM address is the mail address when the DNS has the mail domain's SRV record now and it leads here,
+    else NAME@IM-DOMAIN; the policy address-form, or --address-form, may decide it without the DNS.
+
     A disabled user comes back with the home, names and password of before, unless they are given anew.
     """
     if from_stdin + generate + without > 1:
         raise click.UsageError("give only one of --password-stdin, --generate-password and --no-password.")
-    plan = handlers.plan_user(farm.store, address, home, domain, display_name, email=email)
+    decision = _decide_form(farm, address, domain, rule, server)
+    form = MAIL if decision is None else decision.form
+    plan = handlers.plan_user(farm.store, address, home, domain, display_name, email=email, form=form)
     if dry_run:
         click.echo(f"Would enable {plan.account.address} on home {plan.home.name}; nothing was changed.")
-        _show_names(plan.account, plan.home)
+        _show_names(plan.account, plan.home, decision)
         return
     password = None
     if from_stdin or generate or not (without or plan.returning):
@@ -69,10 +80,14 @@ def enable(
             _least(farm, plan.account),
         )
     account = handlers.enable_user(
-        farm.store, address, plan.home.name, domain, display_name, password, email=email
+        farm.store, address, plan.home.name, domain, display_name, password, email=email, form=form
     )
     click.echo(f"Enabled {account.address} on home {plan.home.name}.")
     _show_names(account, plan.home)
+    if decision is not None and decision.form == IM and decision.said:
+        click.echo(
+            f'Not the mail address: {decision.why}; once it is right, "rvpfarm user readdress" makes it so.'
+        )
     if generate and password is not None:
         click.echo(f"Password:    {password}  (not shown again)")
     elif password is None and not plan.returning:
@@ -259,15 +274,36 @@ def _least(farm: Farm, account: Account) -> int:
     return int(handlers.farm_of(farm.store).policy("password-length", account.domain))
 
 
-def _show_names(account: Account, home: Home) -> None:
-    """The three things that the original's wizard ended with."""
-    show_facts(
-        {
-            "IM address": account.address,
-            "Public URL": account.url,
-            "Home URL": account.physical_url(home),
-        }
-    )
+def _decide_form(
+    farm: Farm, address: str, domain: str | None, rule: str | None, server: tuple[str, int] | None
+) -> Decision | None:
+    """The form of the IM address of whoever is to be enabled; C{None} for who has an address already."""
+    with farm.store.read() as reading:
+        question = question_about(reading, address, domain, rule)
+    if question is None:
+        if rule is not None:
+            click.echo(
+                "rvpfarm: warning: --address-form changes no address that is there; "
+                '"rvpfarm user readdress" does',
+                err=True,
+            )
+        return None
+    decision = Asker(server).decide(question)
+    warn(decision)
+    return decision
+
+
+def _show_names(account: Account, home: Home, decision: Decision | None = None) -> None:
+    """The three things that the original's wizard ended with, and where the first of them comes from."""
+    facts = {
+        "IM address": account.address,
+        "Public URL": account.url,
+        "Home URL": account.physical_url(home),
+    }
+    if decision is not None:
+        facts["Form"] = f"{decision.form}: {decision.why}"
+        facts["DNS said"] = decision.said or "nothing: it was not asked"
+    show_facts(facts)
 
 
 def _new_password(from_stdin: bool, generate: bool, options: str, least: int) -> str:

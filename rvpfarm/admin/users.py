@@ -91,13 +91,14 @@ def plan_user(
     display_name: str | None = None,
     *,
     email: str | None = None,
+    form: str = "mail",
 ) -> Plan:
     """What L{enable_user} would make of the same arguments; nothing is changed.
 
     @raise Refused: see the sentence.
     """
     with store.read() as reading:
-        return _plan(reading, reading.farm(), address, home, domain, display_name, email)
+        return _plan(reading, reading.farm(), address, home, domain, display_name, email, form)
 
 
 def enable_user(
@@ -109,6 +110,7 @@ def enable_user(
     password: str | None = None,
     *,
     email: str | None = None,
+    form: str = "mail",
     actor: str | None = None,
 ) -> Account:
     """Let somebody use instant messaging: a new account, or one that was disabled.
@@ -118,11 +120,13 @@ def enable_user(
     @param address: the mail address or the IM address.
     @param home: the name of the home that will own it; left out, the one with the fewest accounts.
     @param domain: the IM domain, when it does not follow from the address.
+    @param form: C{"mail"} for the mail address as IM address if the IM domain serves that mail domain,
+        C{"im"} for the name at the IM domain; whoever asks the DNS decides first (F20).
     @raise Refused: see the sentence.
     """
     with store.change(actor or default_actor(), "user enable", address) as writing:
         farm = writing.farm()
-        plan = _plan(writing, farm, address, home, domain, display_name, email)
+        plan = _plan(writing, farm, address, home, domain, display_name, email, form)
         account = plan.account
         writing.subject = account.address
         if plan.returning:
@@ -190,7 +194,7 @@ def find_user(store: Store, address: str, domain: str | None = None) -> Account 
     @param domain: the IM domain, when it does not follow from the address.
     """
     with store.read() as reading:
-        return _find(reading, reading.farm(), address, domain)
+        return account_meant(reading, reading.farm(), address, domain)
 
 
 def show_user(store: Store, address: str) -> UserView:
@@ -248,7 +252,7 @@ def list_lacking(store: Store, domain: str | None = None, home: str | None = Non
     return [view for view in views if view.password.remedy]
 
 
-def _find(reading: Reading, farm: Farm, address: str, domain: str | None = None) -> Account | None:
+def account_meant(reading: Reading, farm: Farm, address: str, domain: str | None = None) -> Account | None:
     """The account meant by C{address}: its IM address, or its name in the domain that the rest means."""
     account = reading.account_by_address(address.strip())
     if account is not None and domain is None:
@@ -276,12 +280,13 @@ def _plan(
     domain: str | None,
     display_name: str | None,
     email: str | None,
+    form: str,
 ) -> Plan:
     """What enabling C{address} comes to.
 
     @raise Refused: it cannot be done.
     """
-    old = _find(reading, farm, address, domain)
+    old = account_meant(reading, farm, address, domain)
     if old is not None and old.enabled:
         raise Refused(
             f"{old.address} is enabled already, on home {farm.homes[old.home].name}; "
@@ -291,7 +296,7 @@ def _plan(
         chosen = farm.homes[old.home] if home is None else home_named(farm, home)
         account = replace(old, enabled=True, home=chosen.id, verifiers=())
     else:
-        naming = derive(address, farm.domains, domain)
+        naming = derive(address, farm.domains, domain, form)
         chosen = choose_home(reading, farm, home)
         account = _new_account(reading, naming, chosen)
     if display_name is not None:
@@ -306,7 +311,7 @@ def existing_user(reading: Reading, address: str) -> Account:
 
     @raise Refused: there is none.
     """
-    account = _find(reading, reading.farm(), address)
+    account = account_meant(reading, reading.farm(), address)
     if account is None:
         raise Refused(f'there is no user "{address}"; "rvpfarm user list" shows them')
     return account

@@ -15,6 +15,9 @@ from rvpfarm.directory.store import Store, database_path
 #: Reads print JSON with this option; the keys are named in each command's help.
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text.")
 
+#: Changes only show what they would do with this option.
+dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
+
 
 class Failed(click.ClickException):
     """The command did not do it; exit status 1."""

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from ipaddress import ip_address
+
+from rvpfarm.protocol.address import site_of
 
 #: What a sign-in may be held back for; a closed set, for a metric's label.
 SCOPES = ("pair", "address", "account")
@@ -38,9 +39,6 @@ ROOM = {"pair": 1, "address": 5, "account": 3}
 
 #: For how long an address counts as one where an account signs in, from the last time it did.
 FAMILIAR_SECONDS = 30 * 86400.0
-
-#: Bits of an IPv6 address that tell one customer of a provider from the next.
-_SITE = 64
 
 
 class Buckets:
@@ -182,21 +180,3 @@ class Throttle:
     def _is_familiar(self, account: str, site: str, now: float) -> bool:
         since = self._familiar.get((account, site))
         return since is not None and now - since <= FAMILIAR_SECONDS
-
-
-def site_of(address: str) -> str:
-    """What is counted as one address: an IPv4 address, or the network of an IPv6 one.
-
-    A single customer has a whole IPv6 network, and could guess from each of its addresses.
-    """
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{parsed.packed[: _SITE // 8].hex()}/{_SITE}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class Changes:
     @ivar farm: something farm-wide changed.
     @ivar gap: older changes are no longer known: everything may have changed.
     @ivar more: ask again at once.
+    @ivar mark: see L{Reading.mark}; empty where there is none.
     """
 
     position: int
@@ -59,6 +60,7 @@ class Changes:
     farm: bool = False
     gap: bool = False
     more: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,6 +212,12 @@ class Reading:
         query = select(column).where(tables.credentials.c.account == account_id).distinct().order_by(column)
         return tuple(self._connection.execute(query).scalars())
 
+    def login_names(self, account_id: str, schemes: Collection[str]) -> frozenset[str]:
+        """The login names with which the password of one account can be checked, by any of C{schemes}."""
+        table = tables.credentials
+        place = (table.c.account == account_id) & table.c.scheme.in_(schemes)
+        return frozenset(self._connection.execute(select(table.c.username).where(place)).scalars())
+
     def kept(self, account_id: str) -> Kept:
         """What is kept to check the password of one account by."""
         return self.kept_by_account(tables.accounts.c.id == account_id).get(account_id, Kept())
@@ -266,6 +274,23 @@ class Reading:
         keys = dict.fromkeys(row.key for row in rows if row.kind == "account")
         farm = any(row.kind == "farm" for row in rows)
         return Changes(rows[-1].seq, tuple(keys), farm, more=len(rows) == _CHANGES_AT_ONCE)
+
+    def mark(self) -> str:
+        """What tells later whether this is still the same directory: see L{follows}."""
+        ledger = self._connection.execute(select(tables.ledger.c.audit_seq, tables.ledger.c.audit_hash)).one()
+        return f"{ledger.audit_seq} {ledger.audit_hash}"
+
+    def follows(self, mark: str) -> bool:
+        """Was C{mark} once the L{mark} of this directory?
+
+        If not, it is another one, such as an older copy that went ways of its own: positions in its feed
+        of changes mean nothing here.
+        """
+        seq, _, known = mark.partition(" ")
+        if seq == "0" or not seq.isdecimal():
+            return seq == "0"
+        query = select(tables.audit.c.hash).where(tables.audit.c.seq == int(seq))
+        return self._connection.execute(query).scalar_one_or_none() == known
 
     def audit(self, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
         """The audit trail, oldest first.

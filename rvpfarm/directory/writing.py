@@ -58,16 +58,35 @@ class Writing(Reading):
 
     def add_domain(self, domain: Domain) -> None:
         """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
-        run = self._connection.execute
-        run(insert(tables.domains).values(name=domain.name, netbios=domain.netbios, created=self._now))
-        for place, mail in enumerate(domain.mail_domains):
-            run(insert(tables.mail_domains).values(name=mail, domain=domain.name, place=place))
-        for alias in domain.aliases:
-            run(insert(tables.domain_aliases).values(name=alias, domain=domain.name))
+        values = {"name": domain.name, "netbios": domain.netbios, "created": self._now}
+        self._connection.execute(insert(tables.domains).values(**values))
+        self._add_names(domain)
         fields = asdict(domain)
         del fields["policies"]
         self._after["domain"] = fields
         self._farm = True
+
+    def update_domain(self, domain: Domain) -> None:
+        """An IM domain with other mail domains or aliases; nothing else about it can change here."""
+        old = self.farm().domains[domain.name]
+        if (old.mail_domains, old.aliases) == (domain.mail_domains, domain.aliases):
+            return
+        run = self._connection.execute
+        for table in (tables.mail_domains, tables.domain_aliases):
+            run(delete(table).where(table.c.domain == domain.name))
+        self._add_names(domain)
+        for side, one in ((self._before, old), (self._after, domain)):
+            names = {"mail_domains": one.mail_domains, "aliases": one.aliases}
+            side[f"domain {domain.name}"] = names
+        self._farm = True
+
+    def _add_names(self, domain: Domain) -> None:
+        """The mail domains and aliases of an IM domain that has none yet."""
+        run = self._connection.execute
+        for place, mail in enumerate(domain.mail_domains):
+            run(insert(tables.mail_domains).values(name=mail, domain=domain.name, place=place))
+        for alias in domain.aliases:
+            run(insert(tables.domain_aliases).values(name=alias, domain=domain.name))
 
     def add_home(self, home: Home) -> None:
         """A new home that takes accounts."""
@@ -142,6 +161,26 @@ class Writing(Reading):
         )
         self._connection.execute(delete(table).where(place))
         self._before["network"] = asdict(network)
+        self._farm = True
+
+    def set_networks(self, kind: str, networks: Collection[Network]) -> None:
+        """Exactly these ranges count as C{kind} from now on.
+
+        @param networks: all of that kind, none of them twice.
+        """
+        table = tables.networks
+        place = table.c.kind == kind
+        columns = (table.c.first, table.c.last)
+        old = {(row.first, row.last) for row in self._rows(select(*columns).where(place))}
+        new = {(network.first, network.last) for network in networks}
+        if new == old:
+            return
+        self._connection.execute(delete(table).where(place))
+        if new:
+            rows = [{"kind": kind, "first": first, "last": last} for first, last in sorted(new)]
+            self._connection.execute(insert(table), rows)
+        self._before["networks"] = {"kind": kind, "ranges": sorted(old)}
+        self._after["networks"] = {"kind": kind, "ranges": sorted(new)}
         self._farm = True
 
     def add_account(self, account: Account) -> None:

@@ -7,14 +7,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
-
-import dns.name
-import dns.rdata
-import dns.rdataclass
-import dns.rdatatype
-import dns.zone
+from typing import TYPE_CHECKING, TypeVar
 
 from rvpfarm.directory.model import Domain, Farm, Home, Router
+
+if TYPE_CHECKING:
+    from dns.rdata import Rdata
+
+_Machine = TypeVar("_Machine", bound=Router | Home)
 
 #: How long a record may be remembered, in seconds: a router that is taken away is gone after a minute.
 TTL = 60
@@ -144,9 +144,6 @@ def inside(name: str, zone: str) -> bool:
 def records(farm: Farm, zone: str, *, server_address: str = "", ttl: int = TTL) -> tuple[Record, ...]:
     """Everything that the farm publishes in C{zone}, the SOA record first.
 
-    Each IM domain has one SRV record per mail domain (and one for itself, so that C{user@im-domain}
-    works on any port), whose target is the IM domain, and one address record per router.
-
     @param server_address: the address of the name server itself, when it is known.
     """
     zone = plain_name(zone)
@@ -158,31 +155,48 @@ def records(farm: Farm, zone: str, *, server_address: str = "", ttl: int = TTL) 
     ]
     if server_address:
         found.append(Address(primary, ttl, address=server_address))
-    edge = _edge(farm)
-    for domain in farm.domains.values():
-        found.extend(_domain_records(domain, edge, ttl))
-    taken = {record.name for record in found if isinstance(record, Address)}
+    own = primary if server_address else ""
+    found.extend(one for one in published(farm, ttl=ttl) if inside(one.name, zone) and one.name != own)
+    return tuple(found)
+
+
+def published(farm: Farm, domain: str | None = None, *, ttl: int = TTL) -> tuple[Record, ...]:
+    """Everything that the farm publishes, in whatever zone.
+
+    Each IM domain has one SRV record per mail domain (and one for itself, so that C{user@im-domain}
+    works on any port), whose target is the IM domain, and one address record per router.  A router that
+    drains is left out; a home is not, for its users are still there.
+
+    @param domain: only this IM domain, and the machines.
+    """
+    machines = edge(farm)
+    taken = {host for each in farm.domains.values() for host in _hosts(each)}
+    found: list[Record] = []
+    for each in farm.domains.values():
+        if domain in (None, each.name):
+            found.extend(_domain_records(each, machines, ttl))
     found.extend(
         Address(plain_name(machine.host), ttl, address=machine.address)
-        for machine in (*_by_name(farm.routers.values()), *_by_name(farm.homes.values()))
+        for machine in (*_by_name(active(farm.routers.values())), *_by_name(farm.homes.values()))
         if machine.address and plain_name(machine.host) not in taken
     )
     # Two routers may share a host or an address: a record set has no duplicates.
-    return tuple(dict.fromkeys(record for record in found if inside(record.name, zone)))
+    return tuple(dict.fromkeys(found))
 
 
-def _by_name(machines: Iterable[Router | Home]) -> list[Router | Home]:
-    """Routers or homes in an order that does not depend on where they come from."""
-    return sorted(machines, key=lambda machine: (machine.name, machine.id))
+def active(machines: Iterable[_Machine]) -> list[_Machine]:
+    """Those that do not drain."""
+    return [machine for machine in machines if machine.state == "active"]
 
 
-def _edge(farm: Farm) -> list[Router | Home]:
+def edge(farm: Farm) -> list[Router | Home]:
     """The machines that an IM domain resolves to: its routers, or in a farm without any its homes.
 
     Clients take one port, that of the SRV record, for all addresses: only machines with the port that
     most of them have are shown.
     """
-    machines = _by_name(farm.routers.values()) or _by_name(farm.homes.values())
+    everything = _by_name(farm.routers.values()) or _by_name(farm.homes.values())
+    machines = active(everything)
     if not machines:
         return []
     ports = Counter(machine.port for machine in machines)
@@ -190,17 +204,49 @@ def _edge(farm: Farm) -> list[Router | Home]:
     return [machine for machine in machines if machine.port == port]
 
 
-def _domain_records(domain: Domain, edge: Sequence[Router | Home], ttl: int) -> Iterator[Record]:
-    """The records of one IM domain, inside the zone or not."""
-    if not edge:
+def _by_name(machines: Iterable[Router | Home]) -> list[Router | Home]:
+    """Routers or homes in an order that does not depend on where they come from."""
+    return sorted(machines, key=lambda machine: (machine.name, machine.id))
+
+
+def _hosts(domain: Domain) -> tuple[str, ...]:
+    """The host names that mean C{domain}."""
+    return tuple(dict.fromkeys(map(plain_name, (domain.name, *domain.aliases))))
+
+
+def _domain_records(domain: Domain, machines: Sequence[Router | Home], ttl: int) -> Iterator[Record]:
+    """The records of one IM domain, whose calls C{machines} take."""
+    if not machines:
         return
     target = plain_name(domain.name)
     for mail in dict.fromkeys(map(plain_name, (*domain.mail_domains, domain.name))):
-        yield Service(f"_rvp._tcp.{mail}", ttl, target=target, port=edge[0].port)
-    for host in dict.fromkeys(map(plain_name, (domain.name, *domain.aliases))):
-        for machine in edge:
+        yield Service(f"_rvp._tcp.{mail}", ttl, target=target, port=machines[0].port)
+    for host in _hosts(domain):
+        for machine in machines:
             if machine.address:
                 yield Address(host, ttl, address=machine.address)
+
+
+def record_text(record: Record) -> str:
+    """One line of a master file (RFC 1035 section 5), with the whole name.
+
+    @raise dns.exception.DNSException: a name or an address is none.
+    """
+    import dns.name
+
+    return f"{dns.name.from_text(record.name)} {record.ttl} IN {record.type} {_rdata(record).to_text()}"
+
+
+def _rdata(record: Record) -> Rdata:
+    """What the record says, as dnspython has it; which takes long to load, and only master files need it."""
+    import dns.rdata
+    import dns.rdataclass
+    import dns.rdatatype
+
+    if isinstance(record, Address):
+        ip_address(record.address)
+    kind = dns.rdatatype.from_text(record.type)
+    return dns.rdata.from_text(dns.rdataclass.IN, kind, record.data)
 
 
 def zone_text(found: Iterable[Record]) -> str:
@@ -208,14 +254,15 @@ def zone_text(found: Iterable[Record]) -> str:
 
     @raise dns.exception.DNSException: a name or an address is none.
     """
+    import dns.name
+    import dns.zone
+
     held = tuple(found)
     zone = dns.zone.Zone(dns.name.from_text(held[0].name), relativize=False)
     for record in held:
-        if isinstance(record, Address):
-            ip_address(record.address)
-        kind = dns.rdatatype.from_text(record.type)
-        rdata = dns.rdata.from_text(dns.rdataclass.IN, kind, record.data)
-        zone.find_rdataset(dns.name.from_text(record.name), kind, create=True).add(rdata, record.ttl)
+        rdata = _rdata(record)
+        place = zone.find_rdataset(dns.name.from_text(record.name), rdata.rdtype, create=True)
+        place.add(rdata, record.ttl)
     zone.check_origin()
     return zone.to_text(sorted=True, relativize=False, want_origin=True)
 

@@ -41,6 +41,9 @@ class Letter:
     @ivar node: key of the node on whose behalf it is sent.
     @ivar done: told once, what became of the first attempt.
     @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
+    @ivar heard: told when the destination has it, at whichever attempt.
+    @ivar about: key of the node whose state it tells; a newer letter about the same node makes it obsolete
+        once it waits to be tried again, lest it arrive last.
     """
 
     head: bytes
@@ -50,7 +53,15 @@ class Letter:
     done: Callable[[Outcome], None] | None = None
     key: Hashable = None
     gone: Callable[[], None] | None = None
+    heard: Callable[[], None] | None = None
+    about: str = ""
     attempt: int = 0
+
+    def supersedes(self, older: Letter) -> bool:
+        """Is C{older}, to the same destination, not worth sending any more?"""
+        if self.key is None:
+            return False
+        return self.key == older.key or (self.about != "" and self.about == older.about)
 
 
 class Destination(Protocol):
@@ -88,11 +99,15 @@ class _Line:
         self.busy = False
         self.dead = False
         self.died = 0.0
-        self.retries: dict[Hashable, IDelayedCall] = {}
+        self.retries: dict[Hashable, tuple[Letter, IDelayedCall]] = {}
 
 
 class Courier:
-    """Delivers letters, each destination in order and one at a time."""
+    """Delivers letters, each destination in order and one at a time.
+
+    @ivar queued: how many letters wait; those to be tried again are not among them.
+    @ivar under_way: how many are being carried.
+    """
 
     _log = Logger()
 
@@ -108,7 +123,7 @@ class Courier:
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
         self._dead: dict[str, set[str]] = {}
-        self.queued = 0
+        self.queued = self.under_way = 0
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
@@ -119,7 +134,7 @@ class Courier:
             self._tell(letter, Outcome.DEAD)
             return
         if letter.key is not None:
-            self._replace(line, letter.key)
+            self._replace(line, letter)
         if len(line.queue) >= QUEUE and not self._make_room(line, letter):
             # The destination counts as dead for a message that finds no room (6.2).
             self._tell(letter, Outcome.DEAD if letter.priority is Priority.MESSAGE else Outcome.DROPPED)
@@ -156,7 +171,7 @@ class Courier:
     def stop(self) -> None:
         """Give up everything that waits or is to be retried."""
         for line in self._lines.values():
-            for call in line.retries.values():
+            for _, call in line.retries.values():
                 call.cancel()
             for letter in line.queue:
                 self._tell(letter, Outcome.DROPPED)
@@ -164,14 +179,15 @@ class Courier:
         self._dead.clear()
         self.queued = 0
 
-    def _replace(self, line: _Line, key: Hashable) -> None:
-        """Drop what a newer notification of the same subscription makes obsolete."""
-        retry = line.retries.pop(key, None)
-        if retry is not None:
-            retry.cancel()
-            self._count("replaced")
+    def _replace(self, line: _Line, newer: Letter) -> None:
+        """Drop what a newer notification of the same subscription, or about the same node, makes obsolete."""
+        for key, (letter, retry) in list(line.retries.items()) if line.retries else ():
+            if newer.supersedes(letter):
+                del line.retries[key]
+                retry.cancel()
+                self._count("replaced")
         for waiting in line.queue:
-            if waiting.key == key:
+            if waiting.key == newer.key:
                 line.queue.remove(waiting)
                 self.queued -= 1
                 self._count("replaced")
@@ -197,11 +213,13 @@ class Courier:
             return
         letter = line.queue.popleft()
         self.queued -= 1
+        self.under_way += 1
         line.busy = True
         line.destination.send(letter.head, letter.body, lambda result: self._answered(line, letter, result))
 
     def _answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
         """The destination took the letter, refused it or failed."""
+        self.under_way -= 1
         line.busy = False
         outcome = _judge(result)
         if letter.priority is Priority.PRESENCE:
@@ -215,6 +233,10 @@ class Courier:
     ) -> None:
         """What the answer to a property notification means (6.5)."""
         status = result if isinstance(result, int) else 0
+        if letter.heard is not None and (
+            outcome is Outcome.DELIVERED or (line.destination.is_client and status)
+        ):
+            letter.heard()
         if line.destination.is_client and status:
             return
         if status in (403, 404):
@@ -225,22 +247,29 @@ class Courier:
 
     def _retry(self, line: _Line, letter: Letter, outcome: Outcome) -> None:
         """Try again later, unless something newer is waiting or the retries are used up."""
-        if letter.key is not None and any(waiting.key == letter.key for waiting in line.queue):
+        if any(waiting.supersedes(letter) for waiting in line.queue):
             return
         if letter.attempt < len(RETRY_SECONDS):
+            earlier = line.retries.pop(letter.key, None)
+            if earlier is not None:
+                earlier[1].cancel()
+            if len(line.retries) >= QUEUE:
+                self._count(Outcome.DROPPED.value)
+                return
             delay = RETRY_SECONDS[letter.attempt]
             letter.attempt += 1
             self._count("retried")
-            earlier = line.retries.pop(letter.key, None)
-            if earlier is not None:
-                earlier.cancel()
-            line.retries[letter.key] = self._clock.callLater(delay, self._again, line, letter)
+            call = self._clock.callLater(delay, self._again, line, letter)
+            line.retries[letter.key] = (letter, call)
         elif line.destination.is_client and outcome is Outcome.DEAD:
             self._bury(line, letter)
 
     def _again(self, line: _Line, letter: Letter) -> None:
         """The time to retry has come."""
         line.retries.pop(letter.key, None)
+        if len(line.queue) >= QUEUE and not self._make_room(line, letter):
+            self._count(Outcome.DROPPED.value)
+            return
         line.queue.append(letter)
         self.queued += 1
         if not line.busy:
@@ -252,7 +281,7 @@ class Courier:
         line.dead, line.died = True, self._clock.seconds()
         self._dead.setdefault(destination.host, set()).add(destination.name)
         self._log.warn("call-back {name} is dead", name=destination.name)
-        for retry in line.retries.values():
+        for _, retry in line.retries.values():
             retry.cancel()
         line.retries.clear()
         waiting, line.queue = line.queue, deque()

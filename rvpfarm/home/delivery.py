@@ -177,6 +177,11 @@ class Herald:
         """How many watchers are still to be told of something."""
         return sum(job.left for job in self._jobs)
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is still to be told of anything, now or a little later."""
+        return bool(self._jobs or self._late)
+
     def announce(
         self, account: Account, news: Sequence[News], accepted: float, *, last: bool = False
     ) -> None:
@@ -192,6 +197,11 @@ class Herald:
         elif any(item.state for item in news):
             news = [item for item in news if not item.state] + self._state_news(account, news)
         self._tell_all(account, news, accepted)
+
+    def hurry(self) -> None:
+        """Tell at once what was put off."""
+        for late in self._late.values():
+            late.reset(0)
 
     def stop(self) -> None:
         """Tell nobody anything more."""
@@ -286,7 +296,8 @@ class Herald:
         if not watcher.callee:
             recipient = watcher.url or watcher.call_back
             body = job.notice.body_for(recipient)
-            self._post(self.call_back(watcher.call_back), watcher, job, body, hops=1)
+            hearing = _Hearing(watcher, job.state, 1)
+            self._post(self.call_back(watcher.call_back), watcher, job, body, hearing, hops=1)
             return
         account = self._directory.peek(watcher.callee)
         if account is None:
@@ -308,13 +319,15 @@ class Herald:
             body = job.notice.body_for(account.url, account.display_name)
             target = account.url.encode()
             destination = FarmDestination(f"farm:{watcher.id}", target, self._elsewhere)
-            self._post(destination, watcher, job, body, hops=1)
+            self._post(destination, watcher, job, body, _Hearing(watcher, job.state, 1), hops=1)
         else:
             node = self._local(account.key)
             if node is not None and node.logins:
                 body = job.notice.body_for(account.url, account.display_name)
-                for url in node.live_call_backs():
-                    self._post(self.call_back(url), watcher, job, body, hops=2)
+                urls = list(node.live_call_backs())
+                hearing = _Hearing(watcher, job.state, len(urls))
+                for url in urls:
+                    self._post(self.call_back(url), watcher, job, body, hearing, hops=2)
 
     def _tell_stranger(self, watcher: Subscription, job: _Job) -> None:
         """A watcher who is nobody of ours: gone, if it should be; else of another organisation."""
@@ -324,10 +337,17 @@ class Herald:
             self._lost(watcher)
         elif farm.policy("federation", job.account.domain) == "open":
             body = job.notice.body_for(watcher.url or watcher.call_back)
-            self._post(ServerDestination(watcher.call_back, self._strangers), watcher, job, body, hops=1)
+            destination = ServerDestination(watcher.call_back, self._strangers)
+            self._post(destination, watcher, job, body, _Hearing(watcher, job.state, 1), hops=1)
 
     def _post(
-        self, destination: Destination, watcher: Subscription, job: _Job, body: bytes, hops: int
+        self,
+        destination: Destination,
+        watcher: Subscription,
+        job: _Job,
+        body: bytes,
+        hearing: _Hearing,
+        hops: int,
     ) -> None:
         """Put the notification of one watcher into the queue of one destination."""
         spread, account = job.spread, job.account
@@ -355,6 +375,8 @@ class Herald:
                 done=lambda outcome: spread.settled(outcome, self._clock.seconds()),
                 key=watcher.id,
                 gone=lambda: self._lost(watcher),
+                heard=hearing.arrived if job.state else None,
+                about=account.key if job.state else "",
             ),
         )
 
@@ -364,6 +386,24 @@ class ServerDestination(CallBackDestination):
 
     __slots__ = ()
     is_client = False
+
+
+class _Hearing:
+    """A state on its way to one watcher: heard once it has arrived everywhere."""
+
+    __slots__ = ("_left", "_state", "_watcher")
+
+    def __init__(self, watcher: Subscription, state: str, places: int) -> None:
+        """
+        @param places: to how many it goes.
+        """
+        self._watcher, self._state, self._left = watcher, state, places
+
+    def arrived(self) -> None:
+        """One more place has it."""
+        self._left -= 1
+        if self._left == 0 and self._watcher.told == self._state:
+            self._watcher.heard = self._state
 
 
 class _Job:

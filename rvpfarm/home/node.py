@@ -35,6 +35,7 @@ class Subscription:
     @ivar sees: may see presence.
     @ivar reads: may read the other properties.
     @ivar told: the state it was told last, or empty when that is not known (any more).
+    @ivar heard: the last state that arrived wherever its watcher is signed in; empty when that is not known.
     """
 
     id: int
@@ -49,6 +50,7 @@ class Subscription:
     sees: bool = True
     reads: bool = True
     told: str = ""
+    heard: str = ""
     until: float = LAPSED
 
 

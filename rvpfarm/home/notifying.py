@@ -14,6 +14,8 @@ from rvpfarm.protocol.notifications import Notification, parse_notification, rel
 
 #: What marks a typing notice or the opening of a conversation (protocol notes 7.3).
 _CONTROL = b"text/x-msmsgscontrol"
+#: What is in every property notification that tells a state.
+_STATE = b"state>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,7 @@ class Relay:
     @ivar sender: C{RVP-From-Principal} to send; empty for an anonymous one.
     @ivar key: a newer notification of the same subscription replaces this one while it waits.
     @ivar number: the C{Subscription-Id} it came with, passed on.
+    @ivar about: key of the node whose state it tells, if it tells one.
     """
 
     call_backs: tuple[str, ...]
@@ -36,6 +39,7 @@ class Relay:
     priority: Priority
     key: Hashable
     number: int | None
+    about: str = ""
 
     @property
     def is_property(self) -> bool:
@@ -74,6 +78,7 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
         priority=_priority(notification, visit.call.body),
         key=(principal.key if principal else "", number) if number is not None else None,
         number=number,
+        about=sender.key if sender and notification.kind == "property" and _STATE in visit.call.body else "",
     )
 
 

@@ -70,6 +70,7 @@ def review(node: Node, farm: Farm) -> list[News]:
             (welcomed if sees else silenced).append(watcher)
             watcher.sees = sees
             watcher.told = node.state_for(watcher.principal) if sees else OFFLINE
+            watcher.heard = ""
     news = [News(tuple(silenced), (render_state(OFFLINE),))] if silenced else []
     for state in sorted({watcher.told for watcher in welcomed}):  # the owner may see another than the rest
         again = tuple(watcher for watcher in welcomed if watcher.told == state)

@@ -12,7 +12,7 @@ from typing import cast
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
+from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -52,6 +52,8 @@ from rvpfarm.web.writer import render_head
 ACKNOWLEDGEMENT_SECONDS = 20.0
 #: How often leases are looked at; they must lapse within 5 s (protocol notes 5.2).
 SWEEP_SECONDS = 1.0
+#: How long a home that stops goes on telling, and how often it looks whether it is done.
+TELL_SECONDS, LOOK_SECONDS = 3.0, 0.05
 #: Methods that mean nothing without a body.  A client that expects to be challenged, as curl does, asks
 #: first with an empty one, and is to be challenged before it is told so.
 _NEED_BODY = frozenset((b"NOTIFY", b"PROPFIND", b"PROPPATCH"))
@@ -118,15 +120,28 @@ class Home(Service):
         super().startService()
         self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)
 
-    def stopService(self) -> Deferred[LoopingCall] | None:
-        """Stop sweeping and delivering."""
+    def stopService(self) -> Deferred[None]:
+        """Stop sweeping, tell what is still to be told, but not for long, and then stop delivering.
+
+        After a restart everybody is taken to know what there is to know; whoever was not told would learn it
+        with the next change only.
+        """
         super().stopService()
         if self._sweeper.running:
             self._sweeper.stop()
         self._reviews.stop()
-        self.herald.stop()
-        self.courier.stop()
-        return self._swept
+        self.herald.hurry()
+        return Deferred.fromCoroutine(self._finish())
+
+    async def _finish(self) -> None:
+        until = self._clock.seconds() + TELL_SECONDS
+        courier, herald = self.courier, self.herald
+        while (herald.busy or courier.queued or courier.under_way) and self._clock.seconds() < until:
+            await deferLater(self._clock, LOOK_SECONDS)
+        herald.stop()
+        courier.stop()
+        if self._swept is not None:
+            await self._swept
 
     def answer(self, call: Call) -> Reply | Relayed | Deferred[Reply | Relayed]:
         """Answer one call.
@@ -139,13 +154,17 @@ class Home(Service):
         if account is None:
             found = self._directory.find(target.key)
             found.addErrback(_unavailable)
-            return found.addCallback(lambda account: self._locate(call, target, account))
-        return self._locate(call, target, cast("Account | None", account or None))
+            return found.addCallback(lambda account: self.take(call, target, account))
+        return self.take(call, target, cast("Account | None", account or None))
 
-    def _locate(
+    def take(
         self, call: Call, target: Target, account: Account | None
     ) -> Reply | Relayed | Deferred[Reply | Relayed]:
-        """Hand on a call for somebody else's node; find out who asks for one of ours."""
+        """Answer a call for a node that has been looked up: hand it on if the node is another home's.
+
+        @param account: C{None} if there is no such node; its name is not to be harvested all the same.
+        @raise Refusal: as L{answer}.
+        """
         if account is not None and account.home != self._home:
             return self._elsewhere(call)
         headers = call.headers
@@ -310,7 +329,9 @@ class Home(Service):
         for url in reachable:
             destination = self.herald.call_back(url)
             head = render_head(b"NOTIFY", destination.target, destination.authority, headers, relay.body)
-            letter = Letter(head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key)
+            letter = Letter(
+                head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key, about=relay.about
+            )
             self.courier.post(destination, letter)
         return waiting.answer(self._clock)
 
@@ -419,6 +440,21 @@ class Home(Service):
         gauge("queue_depth", lambda: self.courier.queued, queue="outbound")
         gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
         gauge("queue_depth", lambda: self._journal.depth, queue="journal")
+
+    def facts(self) -> dict[str, object]:
+        """How much is held and waits, for the status page; safe to call from any thread."""
+        books = self.keeper.books
+        return {
+            "users_online": books.online,
+            "sessions": len(self.keeper.keeping.views),
+            "subscriptions": {"login": len(books.logins), "property": len(books.watchers)},
+            "queues": {"outbound": self.courier.queued, "fanout": self.herald.waiting},
+            "journal": {
+                "incarnation": self._journal.incarnation,
+                "depth": self._journal.depth,
+                "failing": self._journal.failing,
+            },
+        }
 
 
 class _Waiting:

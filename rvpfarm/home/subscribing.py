@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from rvpfarm.auth.challenge import Identity
+from rvpfarm.directory.reach import blocked_by
 from rvpfarm.home.leases import LeaseBook
-from rvpfarm.home.node import Node, Outcome, Subscription, Visit
+from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.properties import readable
-from rvpfarm.home.reach import blocked_by
 from rvpfarm.home.records import Change, DropSubscription, PutMeta, PutSubscription, SavedSubscription
 from rvpfarm.protocol.address import CallBack, Names, parse_call_back
 from rvpfarm.protocol.calls import (
@@ -146,7 +146,7 @@ def _check_call_back(node: Node, visit: Visit, books: Books, kind: Kind, call_ba
     """Refuse a call-back that loops, that is not the caller's to give, or that must not be called.
 
     @raise BadRequest: a login that names a node: it would loop (1.6).
-    @raise Forbidden: see L{rvpfarm.home.reach}.
+    @raise Forbidden: see L{rvpfarm.directory.reach}.
     """
     if call_back.principal is not None:
         if kind is Kind.LOGIN:
@@ -172,6 +172,7 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
     """Enter the new subscription and tell its creator the id, and a watcher the present state."""
     number, reserve = books.ids.issue()
     principal = visit.identity.principal
+    state = node.state_for(principal.key if principal else "")
     subscription = Subscription(
         id=number,
         node=node.key,
@@ -183,7 +184,8 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
         callee=call_back.principal or "",
         peer=visit.call.peer,
         reads=kind is Kind.LOGIN or node.allows("read", visit.identity, visit.farm),
-        told=node.state_for(principal.key if principal else ""),
+        told=state,
+        heard=state,
     )
     books.enter(node, subscription, visit.now + granted(asked))
 
@@ -241,7 +243,22 @@ def _refresh(node: Node, visit: Visit, books: Books, number: int) -> Outcome:
         leases.grant(subscription, before)
 
     reply = _granted(subscription, _announced(node, visit, asked, number))
-    return Outcome(reply, (PutSubscription(saved(subscription)),), undo=undo)
+    news = _remind(node, subscription)
+    return Outcome(reply, (PutSubscription(saved(subscription)),), news=news, undo=undo)
+
+
+def _remind(node: Node, watcher: Subscription) -> Sequence[News]:
+    """What a watcher is told who renews and has, as far as is known, not heard the present state.
+
+    A notification is given up in the end when its destination is not there, and one that was on its way when
+    this home stopped is forgotten.  Whoever renews is there, so that a lease heals this too.
+    """
+    if watcher.kind is not Kind.PROPERTY or not watcher.sees:
+        return ()
+    if watcher.heard == node.state_for(watcher.principal):
+        return ()
+    watcher.told = ""
+    return node.late_news()
 
 
 def unsubscribe(node: Node, visit: Visit, books: Books) -> Outcome:

@@ -12,24 +12,30 @@ from zope.interface import implementer
 
 from rvpfarm.link.frames import (
     HELLO_ONLY,
-    NONCE_SIZE,
     PROOF_ONLY,
     Answered,
-    BadFrame,
     CallFrame,
     Cancel,
     FrameReader,
     Gone,
+    Ping,
+    render_leaving,
+    render_pong,
+)
+from rvpfarm.link.kinds import BadFrame
+from rvpfarm.link.ledger import Ledger
+from rvpfarm.link.meeting import (
+    NONCE_SIZE,
+    Edition,
     Hello,
     Meeting,
-    Ping,
     Proof,
     is_proof,
     render_challenge,
-    render_pong,
+    render_edition,
     render_welcome,
+    standing,
 )
-from rvpfarm.link.ledger import Ledger
 
 #: From the connection to the end of the handshake.
 HANDSHAKE_SECONDS = 5.0
@@ -43,6 +49,7 @@ class Answers(Protocol):
     @ivar key: the farm key's part for links.
     @ivar name: the id of this home.
     @ivar incarnation: counts the starts of this home.
+    @ivar edition: the latest of the protocol that is to be spoken.
     @ivar allowed: what a proved caller may send.
     @ivar draining: no new call is begun.
     @ivar nonce: makes so many unpredictable octets.
@@ -52,6 +59,7 @@ class Answers(Protocol):
     key: bytes
     name: str
     incarnation: int
+    edition: int
     clock: IReactorTime
     allowed: Mapping[int, int]
     draining: bool
@@ -94,6 +102,7 @@ class CallerConnection(Connection):
     """A caller's connection.
 
     @ivar ledger: the caller's, once it is proved.
+    @ivar edition: the one that both ends speak; 0 until the caller has told that it knows one.
     @ivar heard: when anything last arrived.
     @ivar peer: the address of the other end.
     """
@@ -112,6 +121,7 @@ class CallerConnection(Connection):
         self._gone = False
         self._timer: IDelayedCall | None = None
         self.ledger: Ledger | None = None
+        self.edition = 0
         self.heard = 0.0
         self.peer = ""
 
@@ -156,6 +166,11 @@ class CallerConnection(Connection):
         if not self._flushing and not self._reading:
             self._flushing = True
             self._home.soon(self._flush)
+
+    def leave(self, seconds: int) -> None:
+        """Tell the caller, if it understands that, that calls are worth holding for so long."""
+        if self.edition:
+            self.send(render_leaving(seconds))
 
     def close(self) -> None:
         """Send what is there, then close; a caller that is slow to take it is not waited for long."""
@@ -203,6 +218,8 @@ class CallerConnection(Connection):
             self._greet(frame)
         elif isinstance(frame, Proof):
             self._admit(frame)
+        elif isinstance(frame, Edition):
+            self._agree(frame)
         elif isinstance(frame, Ping):
             self.send(render_pong(frame.token))
         elif isinstance(frame, Gone):
@@ -233,10 +250,25 @@ class CallerConnection(Connection):
         assert hello is not None
         if not is_proof(proof.proof, meeting.caller_proof(home.key)):
             raise BadFrame("it does not know the farm key; do all members share one key file?")
+        if home.draining:  # it has sent no call yet, and need not send one in vain
+            self.close()
+            return
         self.ledger = home.admit(self, hello)
         self._reader.allowed = home.allowed
         self._cancel_timer()
-        self.send(render_welcome(home.incarnation, meeting.home_proof(home.key, home.incarnation)))
+        number = standing(home.incarnation, home.edition)
+        self.send(render_welcome(number, meeting.home_proof(home.key, number)))
+
+    def _agree(self, edition: Edition) -> None:
+        """The caller knows this edition, and sends its first call when it has heard ours."""
+        home = self._home
+        if self.edition or not home.edition or not edition.number:
+            raise BadFrame("it tells its edition out of turn")
+        if home.draining:
+            self.close()
+            return
+        self.edition = min(edition.number, home.edition)
+        self.send(render_edition(home.edition))
 
     def _too_late(self) -> None:
         self._timer = None

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
+from math import inf
 from os import urandom
 from random import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IProtocol,
-    IReactorTime,
-    IStreamClientEndpoint,
-)
-from twisted.internet.protocol import Factory
+from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
+from rvpfarm.link.dialler import Dialler
 from rvpfarm.link.frames import (
     ReplyFrame,
     render_answered,
@@ -27,57 +22,42 @@ from rvpfarm.link.frames import (
     render_gone,
     render_ping,
 )
-from rvpfarm.link.homeconnection import HomeConnection
-from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable
+from rvpfarm.link.homeconnection import HomeConnection, HomeFactory
+from rvpfarm.link.kinds import EDITION
+from rvpfarm.link.outlook import HOLD_SECONDS, Outlook
+from rvpfarm.link.pending import Pending
+from rvpfarm.link.probes import Probes
+from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable, Untried
+from rvpfarm.web.deadline import Deadline
 from rvpfarm.web.fast import soon_on
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics
 
-#: From the attempt to connect to the end of the handshake; so long also do calls wait for a broken link.
-CONNECT_SECONDS = 5.0
 #: Calls without a reply, at any one time.
 CALLS_LIMIT = 4096
 #: Octets of calls without a reply, at any one time.
 BYTES_LIMIT = 32 * 1024 * 1024
 #: Times that a call is sent, at most.
 TRIES_LIMIT = 2
-#: The first and the longest pause before the next attempt to connect.
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
 #: A connection that lasted so long was a good one: after it the pauses begin anew.
 GOOD_SECONDS = 10.0
 #: Deadlines are looked at no more often than this.
 GRAIN_SECONDS = 0.05
 #: Replies are acknowledged in passing, or when so many, or so many octets of them, have come.
 ACKNOWLEDGE_COUNT, ACKNOWLEDGE_BYTES = 256, 262144
+#: Why connecting fails when this process, or its machine, has nothing left to connect with.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
-class _Pending:
-    """One call that waits for its reply.
+class Watch(Protocol):
+    """Whoever judges homes; C{rvpfarm.router.health.Health} is one."""
 
-    @ivar frame: kept to be sent again over a new connection.
-    @ivar until: when its caller stops waiting.
-    @ivar tries: how often a connection broke over it.
-    @ivar incarnation: the one of the home that it was last sent to.
-    """
+    def leaving(self, home: str, now: float, seconds: float) -> None:
+        """The home of that id is being replaced: it should be back within so many seconds."""
 
-    __slots__ = ("call", "client", "deferred", "frame", "id", "incarnation", "tries", "until")
-
-    def __init__(self, client: LinkClient, id: int, call: Call, frame: bytes, until: float) -> None:
-        self.client, self.id, self.call, self.frame, self.until = client, id, call, frame, until
-        self.tries = self.incarnation = 0
-        self.deferred: Deferred[Relayed] = Deferred(self._cancel)
-
-    def _cancel(self, deferred: Deferred[Relayed]) -> None:
-        self.client.cancelled(self)
-
-    @property
-    def repeatable(self) -> bool:
-        """Whether doing it twice is no worse than doing it once."""
-        call = self.call
-        if call.method == b"SUBSCRIBE":
-            return b"subscription-id" in call.headers
-        return call.method != b"NOTIFY"
+    def returned(self, home: str, now: float) -> None:
+        """The home of that id takes calls."""
 
 
 class LinkClient:
@@ -86,6 +66,9 @@ class LinkClient:
     A call is executed once even if the connection breaks: it is sent again under the same id, which the
     home knows.  If the home has been started anew meanwhile it knows nothing, and only calls that may be
     executed twice are sent again.
+
+    A home that is about to stop says so.  Calls for it are then held here, together with those that it hands
+    back, until its next incarnation greets: nothing was done about any of them.
     """
 
     _log = Logger()
@@ -103,6 +86,9 @@ class LinkClient:
         limits: Limits | None = None,
         chance: Callable[[], float] = random,
         nonce: Callable[[int], bytes] = urandom,
+        hold_seconds: float = HOLD_SECONDS,
+        edition: int = EDITION,
+        watch: Watch | None = None,
     ) -> None:
         """
         @param endpoint: where the home takes farm links.
@@ -113,14 +99,18 @@ class LinkClient:
         @param limits: what the home takes.
         @param chance: a number from 0 to 1, to spread the attempts of many to connect.
         @param nonce: makes so many unpredictable octets.
+        @param hold_seconds: how long calls wait at most for a home that is being replaced.
+        @param edition: the latest of the protocol that is to be spoken.
+        @param watch: told when the home says that it is being replaced, and when it is back.
         """
         self.key, self.name, self.peer, self.origin, self.nonce = key, name, peer, origin, nonce
-        self.clock = clock
-        self._endpoint, self._metrics, self._chance = endpoint, metrics, chance
+        self.clock, self.edition = clock, edition
+        self._metrics, self._watch = metrics, watch
         limits = limits or Limits()
         self._call_limit = limits.head + limits.body
         self._soon = soon_on(clock)
-        self._pending: dict[int, _Pending] = {}
+        self._probes = Probes(clock, peer, self.ping)
+        self._pending: dict[int, Pending] = {}
         self._bytes = 0
         self._last_id = 0
         # frames to be sent: calls by id, so that one can be taken out again, and all others
@@ -130,13 +120,18 @@ class LinkClient:
         self._seen_bytes = 0
         self._flushing = False
         self._line: HomeConnection | None = None
-        self._attempt: Deferred[IProtocol] | None = None
-        self._pause: IDelayedCall | None = None
-        self._patience: IDelayedCall | None = None
+        self._dialler = Dialler(
+            endpoint,
+            clock=clock,
+            chance=chance,
+            factory=lambda until: HomeFactory(self, until),
+            over=self._attempted,
+        )
+        self._outlook = Outlook(hold_seconds)
+        self._tired = Deadline(clock, self._tire)
         self._expiry: IDelayedCall | None = None
         self._expiry_at = 0.0
-        self._failures = 0
-        self._complained = self._was_up = False
+        self._complained = self._leaving = False
         self._up_since: float | None = None
         self._open: set[HomeConnection] = set()
         self._stopped: Deferred[None] | None = None
@@ -147,6 +142,11 @@ class LinkClient:
         return len(self._pending)
 
     @property
+    def held(self) -> int:
+        """How many of them wait for the home to come back."""
+        return 0 if self.connected else len(self._calls)
+
+    @property
     def connected(self) -> bool:
         """Whether the home has proved itself and takes calls."""
         return self._up_since is not None
@@ -154,8 +154,8 @@ class LinkClient:
     def call(self, call: Call, *, deadline_seconds: float = 25.0) -> Deferred[Relayed]:
         """Have the home execute C{call}.  Cancel the Deferred when its caller hung up.
 
-        The Deferred fails with L{Slow} after the deadline, and with L{Unreachable} if the home cannot be
-        reached, or was started anew while it had the call.
+        The Deferred fails with L{Slow} if the home has the call and does not answer it by the deadline, and
+        with L{Unreachable} if the home cannot be reached, or was started anew while it had the call.
 
         @raise Busy: too many calls to this home wait already.
         @raise TooLarge: the home would not take it.
@@ -171,17 +171,32 @@ class LinkClient:
         self._last_id = id = self._last_id + 1
         frame = render_call(id, call)
         until = self.clock.seconds() + deadline_seconds
-        pending = self._pending[id] = _Pending(self, id, call, frame, until)
+        pending = self._pending[id] = Pending(self, id, call, frame, until)
         self._bytes += len(frame)
         self._calls[id] = frame
         if self._expiry is None or until < self._expiry_at:
             self._expire_at(until)
         if self._up_since is None:
-            self._want()
+            self._wait(pending)
         elif not self._flushing:
             self._flushing = True
             self._soon(self._flush)
         return pending.deferred
+
+    def probe(self, seconds: float) -> Deferred[None]:
+        """Find out whether the home is there: by the connection if there is one, else by connecting.
+
+        The Deferred fails with L{Slow} after so many seconds, and with L{Unreachable} if the home cannot be
+        reached.
+
+        @raise Untried: this client was stopped, or too many ask already.
+        """
+        if self._stopped is not None:
+            raise Untried(f"the link to {self.peer} is closed")
+        probe = self._probes.begin(seconds, connected=self.connected)
+        if not self.connected and self._line is None:
+            self._dialler.want()
+        return probe
 
     def stop(self) -> Deferred[None]:
         """Give up every call, connect no more, and close the connection."""
@@ -189,14 +204,15 @@ class LinkClient:
             self._stopped = Deferred()
             for pending in list(self._pending.values()):
                 sent = self._was_sent(pending)
-                self._fail(pending, f"the link to {self.peer} is closed", maybe_done=sent)
+                kind = Unreachable if sent else Untried
+                self._fail(pending, f"the link to {self.peer} is closed", maybe_done=sent, kind=kind)
+            self._probes.failed(Untried(f"the link to {self.peer} is closed"))
             self._flush()
-            for timer in (self._pause, self._expiry):
-                if timer is not None:
-                    timer.cancel()
-            self._pause = self._expiry = None
-            if self._attempt is not None:
-                self._attempt.cancel()
+            if self._expiry is not None:
+                self._expiry.cancel()
+                self._expiry = None
+            self._tired.stop()
+            self._dialler.stop()
             for line in tuple(self._open):
                 line.close()
             self._check_stopped()
@@ -215,7 +231,7 @@ class LinkClient:
             self._others.append(render_gone(connection))
             self._flush_soon()
 
-    def cancelled(self, pending: _Pending) -> None:
+    def cancelled(self, pending: Pending) -> None:
         """The caller of C{pending} hung up."""
         if pending.id in self._pending:
             self._drop(pending)
@@ -233,8 +249,10 @@ class LinkClient:
     def welcomed(self, line: HomeConnection, incarnation: int) -> None:
         """The home has proved itself: send what waits, and what it may have lost, again."""
         self._up_since = self.clock.seconds()
-        self._was_up = True
-        self._cancel_patience()
+        self._outlook.back()
+        if self._watch is not None:
+            self._watch.returned(self.peer, self._up_since)
+        self._tired.stop()
         self._log.info("linked to {home}", home=self.peer)
         self._complained = False
         for pending in list(self._pending.values()):
@@ -243,6 +261,11 @@ class LinkClient:
         # in the order of the ids: what was sent before goes first
         self._calls = {id: pending.frame for id, pending in self._pending.items()}
         self._flush()
+        self._probes.welcomed()
+
+    def ponged(self, token: int) -> None:
+        """The home has given a sign of life."""
+        self._probes.ponged(token)
 
     def replied(self, frame: ReplyFrame) -> None:
         """The home has answered a call."""
@@ -257,9 +280,38 @@ class LinkClient:
             self._count("answered")
             pending.deferred.callback(Relayed(frame.wire, frame.close))
 
+    def leaving(self, seconds: int) -> None:
+        """The home is about to stop: hold calls for so long, and hang up when it has answered the others."""
+        if self._up_since is None:
+            return
+        self._up_since = None
+        self._leaving = True
+        now = self.clock.seconds()
+        self._outlook.leaving(now, seconds)
+        if self._watch is not None:
+            self._watch.leaving(self.peer, now, seconds)
+        self._log.info("{home} stops; calls are held for {seconds} s", home=self.peer, seconds=seconds)
+        for id in self._calls:
+            self._hold(self._pending[id], self._outlook.hold(now))
+        self._flush_soon()
+
+    def returned(self, line: HomeConnection, id: int) -> None:
+        """The home has done nothing about the call C{id} and will not: hold it for the next incarnation."""
+        pending = self._pending.get(id)
+        if pending is None or id in self._calls:
+            return
+        self._count("returned")
+        if pending.incarnation == line.incarnation:
+            pending.tries = 0  # a link broke over it before, but it did not arrive then either
+        self._calls[id] = pending.frame
+        if self._leaving:
+            self._hold(pending, self._outlook.hold(self.clock.seconds()))
+        else:
+            self._fail(pending, f"{self.peer} did not take the call", maybe_done=pending.tries > 0)
+
     def read(self) -> None:
         """All that arrived together has been looked at."""
-        if len(self._seen) >= ACKNOWLEDGE_COUNT or self._seen_bytes >= ACKNOWLEDGE_BYTES:
+        if self._leaving or len(self._seen) >= ACKNOWLEDGE_COUNT or self._seen_bytes >= ACKNOWLEDGE_BYTES:
             self._flush_soon()
 
     def resumed(self) -> None:
@@ -276,18 +328,15 @@ class LinkClient:
         self._open.discard(line)
         if self._line is line:
             self._line = None
-            now = self.clock.seconds()
-            if self._up_since is None:
-                self._not_connected(why)
+            if self._up_since is None and not self._leaving:
+                self._not_connected(why, Unreachable)
             else:
-                self._failures = 0 if now - self._up_since >= GOOD_SECONDS else self._failures + 1
-                self._up_since = None
                 self._broken(line, why)
         self._check_stopped()
 
     # calls
 
-    def _drop(self, pending: _Pending) -> None:
+    def _drop(self, pending: Pending) -> None:
         """Forget a call that has no reply, and tell the home if it has heard of it."""
         del self._pending[pending.id]
         self._bytes -= len(pending.frame)
@@ -298,13 +347,19 @@ class LinkClient:
             self._others.append(render_cancel(pending.id))
 
     def _fail(
-        self, pending: _Pending, why: str, *, maybe_done: bool = False, kind: type[Unreachable] = Unreachable
+        self,
+        pending: Pending,
+        why: str,
+        *,
+        maybe_done: bool = False,
+        echo: bool = False,
+        kind: type[Unreachable] = Unreachable,
     ) -> None:
         self._drop(pending)
-        self._count("slow" if kind is Slow else "unreachable")
-        pending.deferred.errback(kind(why, maybe_done=maybe_done))
+        self._count("unreachable")
+        pending.deferred.errback(kind(why, maybe_done=maybe_done, echo=echo))
 
-    def _was_sent(self, pending: _Pending) -> bool:
+    def _was_sent(self, pending: Pending) -> bool:
         return pending.tries > 0 or pending.id not in self._calls
 
     def _expire_at(self, when: float) -> None:
@@ -319,14 +374,19 @@ class LinkClient:
         self._expiry = None
         now = self.clock.seconds()
         for pending in [pending for pending in self._pending.values() if pending.until <= now]:
-            if pending.id in self._pending:
-                sent = self._was_sent(pending)
-                self._fail(pending, f"{self.peer} did not answer in time", maybe_done=sent, kind=Slow)
+            if pending.id not in self._pending:
+                continue  # given up by one of those before it
+            if self._was_sent(pending):
+                self._drop(pending)
+                self._count("slow")
+                pending.deferred.errback(Slow(f"{self.peer} did not answer in time", maybe_done=True))
+            else:
+                self._fail(pending, f"{self.peer} did not take the call in time")
         if self._pending:
             self._expire_at(min(pending.until for pending in self._pending.values()))
 
     def _flush_soon(self) -> None:
-        if not self._flushing and self._up_since is not None:
+        if not self._flushing and (self._leaving or self._up_since is not None):
             self._flushing = True
             self._soon(self._flush)
 
@@ -334,11 +394,14 @@ class LinkClient:
         """Write everything that waits, at once; what cannot be written now stays."""
         self._flushing = False
         line = self._line
-        if line is None or self._up_since is None or line.paused:
+        if line is None or line.paused or (self._up_since is None and not self._leaving):
             return
         if self._seen:
             self._others.append(render_answered(self._seen))
             self._seen, self._seen_bytes = [], 0
+        if self._leaving:
+            self._leave(line)
+            return
         if self._others:
             self._others.extend(self._calls.values())
             data = b"".join(self._others)
@@ -349,55 +412,87 @@ class LinkClient:
         if data:
             line.write(data)
 
+    def _leave(self, line: HomeConnection) -> None:
+        """Send a home that stops what concerns its last calls, and hang up when there are none."""
+        data = b"".join(self._others)
+        self._others.clear()
+        if data:
+            line.write(data)
+        if len(self._calls) == len(self._pending):
+            line.close()
+
     def _count(self, outcome: str) -> None:
         if self._metrics is not None:
             self._metrics.link_calls(outcome)
 
+    # a home that is away
+
+    def _wait(self, pending: Pending) -> None:
+        """Have a new call wait for a home that takes none now, as long as that makes sense."""
+        now = self.clock.seconds()
+        until = self._outlook.hold(now)
+        if self._leaving or until > now:
+            self._hold(pending, until)
+        if self._line is None:
+            self._dialler.want()
+
+    def _hold(self, pending: Pending, until: float) -> None:
+        """Give up a call at that time unless it can be sent before."""
+        pending.hold = until
+        self._tired.move(min(self._tired.until, until))
+
+    def _tire(self) -> None:
+        """Those who have waited long enough for the home are told that it has not come back."""
+        now, first = self.clock.seconds(), True
+        for id in tuple(self._calls):
+            pending = self._pending.get(id)
+            if pending is not None and 0 < pending.hold <= now:
+                why = f"{self.peer} cannot be reached any more"
+                self._fail(pending, why, maybe_done=pending.tries > 0, echo=not first)
+                first = False
+        holds = [self._pending[id].hold for id in self._calls]
+        self._tired.move(min((hold for hold in holds if hold), default=inf))
+
     # the connection
 
-    def _want(self) -> None:
-        """Somebody wants the home: connect, unless that is under way or has just failed."""
-        if self._line is None and self._attempt is None and self._pause is None:
-            self._connect()
+    def _attempted(self, why: str, number: int) -> None:
+        """An attempt to connect has ended."""
+        if self._line is None:  # never connected, or gone again before this was told
+            self._not_connected(why, Untried if number in _EXHAUSTED else Unreachable)
+        self._check_stopped()
 
-    def _connect(self) -> None:
-        self._pause = None
-        factory = _HomeFactory(self, self.clock.seconds() + CONNECT_SECONDS)
-        attempt = self._attempt = self._endpoint.connect(factory)
-        late = self.clock.callLater(CONNECT_SECONDS, attempt.cancel)
-
-        def over(result: IProtocol | Failure) -> None:
-            if late.active():
-                late.cancel()
-            self._attempt = None
-            if self._line is None:  # never connected, or gone again before this was told
-                why = result.getErrorMessage() if isinstance(result, Failure) else "closed at once"
-                self._not_connected(why or "connecting took too long")
-            self._check_stopped()
-
-        attempt.addBoth(over)
-
-    def _not_connected(self, why: str) -> None:
-        """An attempt failed: whatever was never sent has waited long enough."""
-        self._failures += 1
+    def _not_connected(self, why: str, kind: type[Unreachable]) -> None:
+        """An attempt failed: what was never sent, and is not to be held, has waited long enough."""
+        self._dialler.failures += 1
         if self._stopped is not None:
             return
-        self._complain(why)
+        now = self.clock.seconds()
+        if not self._outlook.replaced(now):
+            self._complain(why)
         for pending in list(self._pending.values()):
-            if not pending.tries:
-                self._fail(pending, f"{self.peer} cannot be reached")
+            if not pending.tries and pending.hold <= now:
+                self._fail(pending, f"{self.peer} cannot be reached", kind=kind)
+        self._probes.failed(kind(f"{self.peer} cannot be reached: {why}"))
         # a home that was never reached is tried again when somebody wants it
-        if self._pending or self._was_up:
+        if self._pending or self._outlook.was_linked:
             self._try_later()
 
     def _broken(self, line: HomeConnection, why: str) -> None:
-        """The connection broke: what had been sent waits for the next one, if it was the first to break."""
+        """The connection is over: what had been sent waits for the next one, if it was the first to break."""
+        now, outlook = self.clock.seconds(), self._outlook
+        planned, self._leaving = self._leaving, False
+        good = planned or (self._up_since is not None and now - self._up_since >= GOOD_SECONDS)
+        self._dialler.failures = 0 if good else self._dialler.failures + 1
+        self._up_since = None
         if self._stopped is not None:
             return
-        self._complain(why)
+        if not planned:
+            outlook.lost(now)
+            self._complain(why)
         self._others.clear()
         for pending in list(self._pending.values()):
             if pending.id in self._calls:
+                self._hold(pending, outlook.hold(now))
                 continue
             pending.tries += 1
             pending.incarnation = line.incarnation
@@ -405,20 +500,17 @@ class LinkClient:
                 self._fail(pending, f"the link to {self.peer} broke twice over it", maybe_done=True)
             else:
                 self._calls[pending.id] = pending.frame
-        if self._pending and self._patience is None:
-            self._patience = self.clock.callLater(CONNECT_SECONDS, self._give_up)
+                self._hold(pending, outlook.hold_sent(now))
         self._try_later()
 
-    def _give_up(self) -> None:
-        """A broken link did not come back in time."""
-        self._patience = None
-        for pending in list(self._pending.values()):
-            self._fail(pending, f"{self.peer} cannot be reached any more", maybe_done=pending.tries > 0)
-
     def _try_later(self) -> None:
-        if self._pause is None and self._attempt is None and self._line is None:
-            pause = min(FIRST_PAUSE_SECONDS * 2.0 ** min(self._failures, 10), LONGEST_PAUSE_SECONDS)
-            self._pause = self.clock.callLater(pause * (0.5 + 0.5 * self._chance()), self._connect)
+        now = self.clock.seconds()
+        if self._line is not None:
+            return
+        if self._outlook.replaced(now):
+            self._dialler.soon()
+        else:
+            self._dialler.later(self._outlook.longest_pause(now))
 
     def _complain(self, why: str) -> None:
         """Say once per episode that the home cannot be reached."""
@@ -426,25 +518,7 @@ class LinkClient:
             self._complained = True
             self._log.warn("no link to {home}: {why}", home=self.peer, why=why)
 
-    def _cancel_patience(self) -> None:
-        if self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
     def _check_stopped(self) -> None:
-        if self._stopped is not None and not self._open and self._attempt is None:
-            self._cancel_patience()
-            if not self._stopped.called:
-                self._stopped.callback(None)
-
-
-class _HomeFactory(Factory):
-    """Makes the one connection of an attempt."""
-
-    noisy = False
-
-    def __init__(self, client: LinkClient, deadline: float) -> None:
-        self._client, self._deadline = client, deadline
-
-    def buildProtocol(self, addr: IAddress | None) -> HomeConnection:
-        return HomeConnection(self._client, self._deadline)
+        stopped = self._stopped
+        if stopped is not None and not (self._open or self._dialler.attempting or stopped.called):
+            stopped.callback(None)

@@ -5,33 +5,52 @@ numbers big-endian.  A connection starts with a handshake of four frames, one at
 
   1. C{HELLO}, caller to home: magic, the caller's origin, its nonce, both names.
   2. C{CHALLENGE}, home to caller: the home's nonce.
-  3. C{PROOF}, caller to home: L{Meeting.caller_proof}.
-  4. C{WELCOME}, home to caller: the home's incarnation, and L{Meeting.home_proof}.
+  3. C{PROOF}, caller to home: L{Meeting.caller_proof<rvpfarm.link.meeting.Meeting.caller_proof>}.
+  4. C{WELCOME}, home to caller: the home's incarnation and edition, and
+     L{Meeting.home_proof<rvpfarm.link.meeting.Meeting.home_proof>}.
 
 After it the caller sends C{CALL}, C{ANSWERED}, C{CANCEL}, C{GONE} and C{PING}; the home sends C{REPLY} and
 C{PONG}.  Nothing else is understood, in either direction: an unexpected kind or size is refused from
 the first five octets, before the rest of the frame is kept.
+
+Frames that were added later belong to an I{edition} of the protocol.  A home shows its own in C{WELCOME};
+a caller that knows one answers with C{EDITION}, which the home returns, and only then is either sent what
+belongs to the lower of the two.  So members of different ages work together, whichever is replaced first:
+
+  - 0: as above; all that an old home shows, and all that an old caller has heard of.
+  - 1: the home announces that it is about to stop with C{LEAVING}, and hands back with C{RETURNED} what
+    reaches it after that.  It is the caller that closes, when it waits for nothing more: so no call is on
+    its way into a connection that is being closed.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import IntEnum
-from hashlib import sha256
 from struct import Struct, error, unpack_from
 from types import MappingProxyType
 from typing import TypeAlias
 
+from rvpfarm.link.kinds import EDITION, NUMBER_SIZE, START, BadFrame, Kind, parse_number, render_number
+from rvpfarm.link.meeting import (
+    HELLO_SIZE,
+    NAME_LIMIT,
+    NONCE_SIZE,
+    PROOF_SIZE,
+    WELCOME_SIZE,
+    Challenge,
+    Edition,
+    Hello,
+    Proof,
+    Welcome,
+    parse_challenge,
+    parse_hello,
+    parse_proof,
+    parse_welcome,
+    render_name,
+)
 from rvpfarm.protocol.calls import Call, Limits
 
-#: Octets of a handshake nonce.
-NONCE_SIZE = 32
-#: Octets of a proof (HMAC-SHA256).
-PROOF_SIZE = 32
-#: Longest name of a farm member, in octets.
-NAME_LIMIT = 255
 #: What a home's reply may measure: far more than any list that a node can hold.
 REPLY_LIMIT = 4 * 1024 * 1024
 #: How many ids one C{ANSWERED} carries at most.
@@ -40,69 +59,8 @@ ANSWERED_LIMIT = 4096
 #: count, and the frame names the caller's address and connection.
 CALL_SLACK = 1024
 
-_MAGIC = b"RVPL\x01"
 _VOUCHED = 1
 _CLOSE = 1
-
-
-class Kind(IntEnum):
-    """What a frame is."""
-
-    HELLO = 1
-    CHALLENGE = 2
-    PROOF = 3
-    WELCOME = 4
-    CALL = 16
-    REPLY = 17
-    ANSWERED = 18
-    CANCEL = 19
-    PING = 20
-    PONG = 21
-    GONE = 22
-
-
-class BadFrame(Exception):
-    """The other end does not speak this protocol; the connection is of no further use."""
-
-
-@dataclass(frozen=True, slots=True)
-class Hello:
-    """The caller introduces itself.
-
-    @ivar origin: names the caller's process; the ids of its calls are unique within it.
-    @ivar caller: the caller's name.
-    @ivar home: the id of the home that the caller means to reach.
-    """
-
-    origin: int
-    nonce: bytes
-    caller: str
-    home: str
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """The home asks the caller to prove itself."""
-
-    nonce: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """The caller proves itself."""
-
-    proof: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Welcome:
-    """The home proves itself and takes calls from now on.
-
-    @ivar incarnation: counts the starts of the home; what an earlier one had in work is lost.
-    """
-
-    incarnation: int
-    proof: bytes
 
 
 # CallFrame and ReplyFrame are made once per call: a frozen dataclass costs four times as much.
@@ -160,6 +118,23 @@ class Gone:
 
 
 @dataclass(frozen=True, slots=True)
+class Leaving:
+    """The home is about to stop: it begins nothing more, and answers what it has.
+
+    @ivar seconds: for so long calls are worth holding for its next incarnation.
+    """
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """The home hands back the call C{id}: nothing was done, and nothing is remembered of it."""
+
+    id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Is anybody there?"""
 
@@ -173,91 +148,18 @@ class Pong:
     token: int
 
 
+Greeting: TypeAlias = Hello | Challenge | Proof | Welcome | Edition
 Frame: TypeAlias = (
-    CallFrame | ReplyFrame | Answered | Cancel | Gone | Ping | Pong | Hello | Challenge | Proof | Welcome
+    CallFrame | ReplyFrame | Answered | Cancel | Gone | Leaving | Returned | Ping | Pong | Greeting
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Meeting:
-    """Everything that a proof is bound to: who met whom, in which roles, and when.
-
-    A proof fits no other role, pair of names or pair of nonces, so that neither a recorded nor a
-    reflected one is worth anything.
-    """
-
-    caller: str
-    home: str
-    origin: int
-    caller_nonce: bytes
-    home_nonce: bytes
-
-    def caller_proof(self, key: bytes) -> bytes:
-        """What shows the home that the caller knows the farm key."""
-        return self._proof(key, b"rvpfarm link 1: caller\0", b"")
-
-    def home_proof(self, key: bytes, incarnation: int) -> bytes:
-        """What shows the caller that the home knows the farm key and is in this incarnation."""
-        return self._proof(key, b"rvpfarm link 1: home\0", _ID.pack(incarnation))
-
-    def _proof(self, key: bytes, role: bytes, more: bytes) -> bytes:
-        said = b"".join(
-            (
-                role,
-                _ID.pack(self.origin),
-                self.caller_nonce,
-                self.home_nonce,
-                _name(self.caller),
-                _name(self.home),
-                more,
-            )
-        )
-        return hmac.digest(key, said, sha256)
-
-
-def is_proof(given: bytes, wanted: bytes) -> bool:
-    """Whether two proofs are equal, in a time that does not tell where they differ."""
-    return hmac.compare_digest(given, wanted)
-
-
-_START = Struct("!IB")
-_ID = Struct("!Q")
 _CALL = Struct("!IBQBBBI")
 _CALL_REST = Struct("!QBBBI")
 _REPLY = Struct("!IBQB")
 _REPLY_REST = Struct("!QB")
-_TOKEN = Struct("!IBQ")
-_WELCOME = Struct("!IBQ")
 _CALL_KIND = int(Kind.CALL)
 _REPLY_KIND = int(Kind.REPLY)
-
-
-def _name(name: str) -> bytes:
-    encoded = name.encode()
-    if not 0 < len(encoded) <= NAME_LIMIT:
-        raise ValueError(f"a name of {len(encoded)} octets cannot be sent over a farm link")
-    return b"%c%b" % (len(encoded), encoded)
-
-
-def render_hello(hello: Hello) -> bytes:
-    """The frame of C{hello}."""
-    rest = b"".join((_MAGIC, _ID.pack(hello.origin), hello.nonce, _name(hello.caller), _name(hello.home)))
-    return _START.pack(1 + len(rest), Kind.HELLO) + rest
-
-
-def render_challenge(nonce: bytes) -> bytes:
-    """The frame of a L{Challenge}."""
-    return _START.pack(1 + len(nonce), Kind.CHALLENGE) + nonce
-
-
-def render_proof(proof: bytes) -> bytes:
-    """The frame of a L{Proof}."""
-    return _START.pack(1 + len(proof), Kind.PROOF) + proof
-
-
-def render_welcome(incarnation: int, proof: bytes) -> bytes:
-    """The frame of a L{Welcome}."""
-    return _WELCOME.pack(9 + len(proof), Kind.WELCOME, incarnation) + proof
 
 
 def render_call(id: int, call: Call) -> bytes:
@@ -285,68 +187,40 @@ def render_answered(ids: Iterable[int]) -> bytes:
     left, pieces = list(ids), []
     while left:
         some, left = left[:ANSWERED_LIMIT], left[ANSWERED_LIMIT:]
-        pieces.append(_START.pack(1 + 8 * len(some), Kind.ANSWERED))
+        pieces.append(START.pack(1 + 8 * len(some), Kind.ANSWERED))
         pieces.append(Struct(f"!{len(some)}Q").pack(*some))
     return b"".join(pieces)
 
 
 def render_cancel(id: int) -> bytes:
     """The frame of a L{Cancel}."""
-    return _TOKEN.pack(9, Kind.CANCEL, id)
+    return render_number(Kind.CANCEL, id)
 
 
 def render_gone(connection: str) -> bytes:
     """The frame of a L{Gone}."""
-    name = _name(connection)
-    return _START.pack(1 + len(name), Kind.GONE) + name
+    name = render_name(connection)
+    return START.pack(1 + len(name), Kind.GONE) + name
+
+
+def render_leaving(seconds: int) -> bytes:
+    """The frame of a L{Leaving}."""
+    return render_number(Kind.LEAVING, seconds)
+
+
+def render_returned(id: int) -> bytes:
+    """The frame of a L{Returned}."""
+    return render_number(Kind.RETURNED, id)
 
 
 def render_ping(token: int) -> bytes:
     """The frame of a L{Ping}."""
-    return _TOKEN.pack(9, Kind.PING, token)
+    return render_number(Kind.PING, token)
 
 
 def render_pong(token: int) -> bytes:
     """The frame of a L{Pong}."""
-    return _TOKEN.pack(9, Kind.PONG, token)
-
-
-def _parse_hello(data: bytes, at: int, stop: int) -> Hello:
-    if data[at : at + len(_MAGIC)] != _MAGIC:
-        raise BadFrame("the other end does not speak version 1 of the farm link")
-    at += len(_MAGIC)
-    (origin,) = _ID.unpack_from(data, at)
-    nonce = data[at + 8 : at + 8 + NONCE_SIZE]
-    caller, at = _parse_name(data, at + 8 + NONCE_SIZE, stop)
-    home, at = _parse_name(data, at, stop)
-    if at != stop:
-        raise BadFrame("something follows the names of a hello")
-    return Hello(origin, nonce, caller, home)
-
-
-def _parse_name(data: bytes, at: int, stop: int) -> tuple[str, int]:
-    if at >= stop or not data[at] or at + 1 + data[at] > stop:
-        raise BadFrame("a hello without two names")
-    end = at + 1 + data[at]
-    return data[at + 1 : end].decode(), end
-
-
-def _parse_challenge(data: bytes, at: int, stop: int) -> Challenge:
-    if stop - at != NONCE_SIZE:
-        raise BadFrame("a challenge of the wrong size")
-    return Challenge(data[at:stop])
-
-
-def _parse_proof(data: bytes, at: int, stop: int) -> Proof:
-    if stop - at != PROOF_SIZE:
-        raise BadFrame("a proof of the wrong size")
-    return Proof(data[at:stop])
-
-
-def _parse_welcome(data: bytes, at: int, stop: int) -> Welcome:
-    if stop - at != 8 + PROOF_SIZE:
-        raise BadFrame("a welcome of the wrong size")
-    return Welcome(_ID.unpack_from(data, at)[0], data[at + 8 : stop])
+    return render_number(Kind.PONG, token)
 
 
 def _parse_call(data: bytes, at: int, stop: int) -> CallFrame:
@@ -381,13 +255,6 @@ def _parse_answered(data: bytes, at: int, stop: int) -> Answered:
     return Answered(unpack_from(f"!{count}Q", data, at))
 
 
-def _parse_token(data: bytes, at: int, stop: int) -> int:
-    if stop - at != 8:
-        raise BadFrame("a control frame of the wrong size")
-    token: int = _ID.unpack_from(data, at)[0]
-    return token
-
-
 def _parse_gone(data: bytes, at: int, stop: int) -> Gone:
     size = stop - at - 1
     if size < 1 or data[at] != size:
@@ -397,39 +264,57 @@ def _parse_gone(data: bytes, at: int, stop: int) -> Gone:
 
 _PARSERS: Mapping[int, Callable[[bytes, int, int], Frame]] = MappingProxyType(
     {
-        Kind.HELLO: _parse_hello,
-        Kind.CHALLENGE: _parse_challenge,
-        Kind.PROOF: _parse_proof,
-        Kind.WELCOME: _parse_welcome,
+        Kind.HELLO: parse_hello,
+        Kind.CHALLENGE: parse_challenge,
+        Kind.PROOF: parse_proof,
+        Kind.WELCOME: parse_welcome,
         Kind.CALL: _parse_call,
         Kind.REPLY: _parse_reply,
         Kind.ANSWERED: _parse_answered,
-        Kind.CANCEL: lambda data, at, stop: Cancel(_parse_token(data, at, stop)),
+        Kind.CANCEL: lambda data, at, stop: Cancel(parse_number(data, at, stop)),
         Kind.GONE: _parse_gone,
-        Kind.PING: lambda data, at, stop: Ping(_parse_token(data, at, stop)),
-        Kind.PONG: lambda data, at, stop: Pong(_parse_token(data, at, stop)),
+        Kind.EDITION: lambda data, at, stop: Edition(parse_number(data, at, stop)),
+        Kind.LEAVING: lambda data, at, stop: Leaving(parse_number(data, at, stop)),
+        Kind.RETURNED: lambda data, at, stop: Returned(parse_number(data, at, stop)),
+        Kind.PING: lambda data, at, stop: Ping(parse_number(data, at, stop)),
+        Kind.PONG: lambda data, at, stop: Pong(parse_number(data, at, stop)),
     }
 )
 
 #: What is read at each stage: the largest size of every kind that may come, kind octet included.
-HELLO_ONLY: Mapping[int, int] = MappingProxyType(
-    {int(Kind.HELLO): 1 + len(_MAGIC) + 8 + NONCE_SIZE + 2 * (1 + NAME_LIMIT)}
-)
+HELLO_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.HELLO): HELLO_SIZE})
 CHALLENGE_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.CHALLENGE): 1 + NONCE_SIZE})
 PROOF_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.PROOF): 1 + PROOF_SIZE})
-WELCOME_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.WELCOME): 9 + PROOF_SIZE})
-FROM_HOME: Mapping[int, int] = MappingProxyType({int(Kind.REPLY): REPLY_LIMIT, int(Kind.PONG): 9})
+WELCOME_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.WELCOME): WELCOME_SIZE})
+EDITION_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.EDITION): NUMBER_SIZE})
 
 
-def from_caller(limits: Limits) -> Mapping[int, int]:
-    """What a home reads once the caller is proved."""
-    return {
+def from_home(edition: int = EDITION) -> Mapping[int, int]:
+    """What a caller reads once both are proved.
+
+    @param edition: the one that both speak.
+    """
+    frames = {int(Kind.REPLY): REPLY_LIMIT, int(Kind.PONG): NUMBER_SIZE}
+    if edition:
+        frames |= {int(Kind.LEAVING): NUMBER_SIZE, int(Kind.RETURNED): NUMBER_SIZE}
+    return frames
+
+
+def from_caller(limits: Limits, edition: int = EDITION) -> Mapping[int, int]:
+    """What a home reads once the caller is proved.
+
+    @param edition: the latest that the home speaks.
+    """
+    frames = {
         int(Kind.CALL): limits.head + limits.body + CALL_SLACK,
         int(Kind.ANSWERED): 1 + 8 * ANSWERED_LIMIT,
-        int(Kind.CANCEL): 9,
+        int(Kind.CANCEL): NUMBER_SIZE,
         int(Kind.GONE): 2 + NAME_LIMIT,
-        int(Kind.PING): 9,
+        int(Kind.PING): NUMBER_SIZE,
     }
+    if edition:
+        frames[int(Kind.EDITION)] = NUMBER_SIZE
+    return frames
 
 
 class FrameReader:
@@ -469,7 +354,7 @@ class FrameReader:
         at, end = 0, len(data)
         try:
             while end - at >= 5:
-                size, kind = _START.unpack_from(data, at)
+                size, kind = START.unpack_from(data, at)
                 if not 0 < size <= self.allowed.get(kind, 0):
                     raise BadFrame(f"a frame of kind {kind} and {size} octets was not expected")
                 stop = at + 4 + size
@@ -486,4 +371,4 @@ class FrameReader:
     def _hold(self, rest: bytes) -> None:
         """Keep the beginning of a frame; when its size is known, wait for all of it."""
         self._held += rest
-        self._needed = 4 + _START.unpack_from(rest)[0] if len(rest) >= 5 else 5
+        self._needed = 4 + START.unpack_from(rest)[0] if len(rest) >= 5 else 5

@@ -5,24 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, cast
 
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import (
+    IAddress,
+    IConsumer,
+    IDelayedCall,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory
 from twisted.internet.protocol import Protocol as Connection
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
-    FROM_HOME,
-    NONCE_SIZE,
+    EDITION_ONLY,
     WELCOME_ONLY,
-    BadFrame,
-    Challenge,
     FrameReader,
+    Leaving,
+    Pong,
+    ReplyFrame,
+    Returned,
+    from_home,
+)
+from rvpfarm.link.kinds import BadFrame
+from rvpfarm.link.meeting import (
+    NONCE_SIZE,
+    Challenge,
+    Edition,
     Hello,
     Meeting,
-    ReplyFrame,
     Welcome,
     is_proof,
+    render_edition,
     render_hello,
     render_proof,
 )
@@ -42,6 +58,7 @@ class Calls(Protocol):
     @ivar name: the own name.
     @ivar peer: the id that the home must have.
     @ivar origin: names this process.
+    @ivar edition: the latest of the protocol that is to be spoken.
     @ivar nonce: makes so many unpredictable octets.
     """
 
@@ -49,6 +66,7 @@ class Calls(Protocol):
     name: str
     peer: str
     origin: int
+    edition: int
     nonce: Callable[[int], bytes]
     clock: IReactorTime
 
@@ -61,11 +79,20 @@ class Calls(Protocol):
     def replied(self, frame: ReplyFrame) -> None:
         """The home has answered a call."""
 
+    def returned(self, line: HomeConnection, id: int) -> None:
+        """The home hands a call back, of which nothing was done."""
+
+    def leaving(self, seconds: int) -> None:
+        """The home is about to stop, and calls are worth holding for so long."""
+
     def read(self) -> None:
         """All that arrived together has been looked at."""
 
     def resumed(self) -> None:
         """The transport takes more."""
+
+    def ponged(self, token: int) -> None:
+        """The home has given the sign of life of that token."""
 
     def ping(self, token: int) -> None:
         """It is time to ask the home for a sign of life."""
@@ -80,6 +107,7 @@ class HomeConnection(Connection):
 
     @ivar paused: the home reads too slowly; nothing more is to be written.
     @ivar incarnation: the home's, once it is proved.
+    @ivar edition: the one that both ends speak, once that is known.
     """
 
     def __init__(self, client: Calls, deadline: float) -> None:
@@ -97,7 +125,7 @@ class HomeConnection(Connection):
         self._gone = False
         self._why = ""
         self.paused = False
-        self.incarnation = 0
+        self.incarnation = self.edition = 0
 
     def connectionMade(self) -> None:
         client = self._client
@@ -125,10 +153,8 @@ class HomeConnection(Connection):
             for frame in self._reader.feed(data):
                 if isinstance(frame, ReplyFrame):
                     client.replied(frame)
-                elif isinstance(frame, Challenge):
-                    self._prove(frame)
-                elif isinstance(frame, Welcome):
-                    self._check(frame)
+                else:
+                    self._other(frame)
                 if self._gone:
                     return
         except BadFrame as wrong:
@@ -172,6 +198,22 @@ class HomeConnection(Connection):
     def stopProducing(self) -> None:
         """The transport is closing; C{connectionLost} follows."""
 
+    def _other(self, frame: object) -> None:
+        """Act on a frame that is no reply; the reader lets in only what may come now."""
+        if isinstance(frame, Returned):
+            self._client.returned(self, frame.id)
+        elif isinstance(frame, Leaving):
+            self._client.leaving(frame.seconds)
+        elif isinstance(frame, Challenge):
+            self._prove(frame)
+        elif isinstance(frame, Welcome):
+            self._check(frame)
+        elif isinstance(frame, Pong):
+            self._client.ponged(frame.token)
+        elif isinstance(frame, Edition):
+            self.edition = min(frame.number, self._client.edition)
+            self._begin()
+
     # the handshake, and whether the home is alive
 
     def _prove(self, challenge: Challenge) -> None:
@@ -181,15 +223,24 @@ class HomeConnection(Connection):
         self.write(render_proof(self._meeting.caller_proof(client.key)))
 
     def _check(self, welcome: Welcome) -> None:
+        """Believe the home; one that knows editions must hear ours before it gets a call."""
         client, meeting = self._client, self._meeting
         assert meeting is not None
-        if not is_proof(welcome.proof, meeting.home_proof(client.key, welcome.incarnation)):
+        if not is_proof(welcome.proof, meeting.home_proof(client.key, welcome.standing)):
             raise BadFrame("it does not know the farm key; do all members share one key file?")
-        self._reader.allowed = FROM_HOME
         self.incarnation = welcome.incarnation
+        if welcome.edition and client.edition:
+            self._reader.allowed = EDITION_ONLY
+            self.write(render_edition(client.edition))
+        else:
+            self._begin()
+
+    def _begin(self) -> None:
+        """The handshake is over."""
+        self._reader.allowed = from_home(self.edition)
         self._cancel_timer()
-        self._timer = client.clock.callLater(PING_SECONDS, self._ping)
-        client.welcomed(self, welcome.incarnation)
+        self._timer = self._client.clock.callLater(PING_SECONDS, self._ping)
+        self._client.welcomed(self, self.incarnation)
 
     def _too_late(self) -> None:
         self._timer = None
@@ -215,3 +266,19 @@ class HomeConnection(Connection):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+class HomeFactory(Factory):
+    """Makes the one connection of an attempt."""
+
+    noisy = False
+
+    def __init__(self, client: Calls, deadline: float) -> None:
+        """
+        @param deadline: when its handshake must have ended.
+        """
+        self._client, self._deadline = client, deadline
+
+    def buildProtocol(self, addr: IAddress | None) -> HomeConnection:
+        """The connection."""
+        return HomeConnection(self._client, self._deadline)

@@ -42,7 +42,12 @@ class Work:
 
 
 class Line(Protocol):
-    """A connection by which a caller can be told the replies."""
+    """A connection by which a caller can be told the replies.
+
+    @ivar edition: the one that both ends speak.
+    """
+
+    edition: int
 
     def send(self, frame: bytes) -> None:
         """Send C{frame}."""

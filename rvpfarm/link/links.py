@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from rvpfarm.directory.model import Home
-from rvpfarm.link.client import LinkClient
+from rvpfarm.link.client import LinkClient, Watch
 from rvpfarm.link.server import Answer, LinkFactory
 from rvpfarm.protocol.calls import Limits
 
@@ -38,6 +38,7 @@ class Links:
         limits: Limits | None = None,
         chance: Callable[[], float] = random,
         nonce: Callable[[int], bytes] = urandom,
+        watch: Watch | None = None,
     ) -> None:
         """
         @param connect: makes the endpoint of a host and a port.
@@ -46,7 +47,9 @@ class Links:
         @param limits: what the homes take.
         @param chance: a number from 0 to 1, to spread attempts to connect.
         @param nonce: makes so many unpredictable octets.
+        @param watch: told when a home says that it is being replaced, and when it is back.
         """
+        self._watch = watch
         self._clock, self._connect, self._key, self._name = clock, connect, key, name
         self._metrics, self._limits, self._chance, self._nonce = metrics, limits, chance, nonce
         self.origin = int.from_bytes(nonce(8), "big")
@@ -58,6 +61,11 @@ class Links:
     def in_flight(self) -> int:
         """How many calls wait for their reply, at all homes together."""
         return sum(client.in_flight for _, client in list(self._links.values()))
+
+    @property
+    def held(self) -> int:
+        """How many of them wait for a home to come back."""
+        return sum(client.held for _, client in list(self._links.values()))
 
     @property
     def connected(self) -> int:
@@ -85,6 +93,7 @@ class Links:
             limits=self._limits,
             chance=self._chance,
             nonce=self._nonce,
+            watch=self._watch,
         )
         if self._stopped:
             client.stop()

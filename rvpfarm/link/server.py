@@ -14,9 +14,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rvpfarm.link.callerconnection import CallerConnection
-from rvpfarm.link.frames import CALL_SLACK, BadFrame, CallFrame, Hello, from_caller, render_answer
+from rvpfarm.link.frames import CALL_SLACK, CallFrame, from_caller, render_answer, render_returned
+from rvpfarm.link.kinds import EDITION, BadFrame
 from rvpfarm.link.ledger import Known, Ledger, Work
-from rvpfarm.protocol.calls import Busy, Call, Failed, Limits, Refusal, Relayed, Reply
+from rvpfarm.link.meeting import Hello
+from rvpfarm.protocol.calls import Busy, Call, Failed, Limits, Refusal, Relayed, Reply, TimedOut
 from rvpfarm.web.fast import soon_on
 from rvpfarm.web.reader import parse_head
 from rvpfarm.web.writer import render_reply
@@ -28,6 +30,13 @@ Answer: TypeAlias = Callable[[Call], Reply | Relayed | Deferred[Reply | Relayed]
 
 #: A caller asks for a sign of life every 15 seconds: silence for so long means that it is gone.
 SILENCE_SECONDS = 60.0
+#: How long calls are worth holding for a home that stops, which is for most of them while it is replaced.
+HOLD_SECONDS = 15
+#: How long calls in work are waited for when the home stops; with the start of the next incarnation it must
+#: fit into the time for which calls are held.
+DRAIN_SECONDS = 8.0
+#: How long callers may take to hang up after they were told the end of what they had in work here.
+LAST_SECONDS = 1.0
 #: How often forgotten replies and silent callers are looked for.
 SWEEP_SECONDS = 10.0
 #: Connections that have not proved themselves yet, at any one time.
@@ -75,6 +84,7 @@ class LinkFactory(Factory):
         admission: Room | None = None,
         on_gone: Callable[[str], None] | None = None,
         nonce: Callable[[int], bytes] = urandom,
+        edition: int = EDITION,
     ) -> None:
         """
         @param answer: what executes a call.
@@ -84,13 +94,15 @@ class LinkFactory(Factory):
         @param admission: shared with the other listeners of this process, if it has any.
         @param on_gone: told the name of a connection to a caller that is closed, if it proved itself here.
         @param nonce: makes so many unpredictable octets.
+        @param edition: the latest of the protocol that is to be spoken.
         """
+        self.edition = edition
         self.key, self.name, self.incarnation, self.nonce = key, name, incarnation, nonce
         self.clock = clock
         self._answer, self._metrics, self._admission = answer, metrics, admission
         self._on_gone = on_gone
         self.soon = soon_on(clock)
-        self.allowed = from_caller(limits)
+        self.allowed = from_caller(limits, edition)
         # a router has added to the hop count, or put it there
         self._limits = replace(limits, head=limits.head + CALL_SLACK, fields=limits.fields + 1)
         self.draining = self._gave_up = False
@@ -119,15 +131,23 @@ class LinkFactory(Factory):
         connection.factory = self
         return connection
 
-    def drain(self, seconds: float = 5.0) -> Deferred[None]:
-        """Begin no further call, finish those in work, then close every connection.
+    def drain(self, seconds: float = DRAIN_SECONDS, *, hold_seconds: int = HOLD_SECONDS) -> Deferred[None]:
+        """Begin no further call, finish those in work, then be left by every caller.
+
+        Callers are told at once.  Those that understand it have handed back to them what they send
+        nevertheless, and hang up when they wait for nothing more, so that no call gets lost; others are
+        refused with 503, and disconnected when nothing is in work.
 
         @param seconds: what is not answered by then is cancelled.
+        @param hold_seconds: how long callers are to hold their calls for the next incarnation; 0 if there
+            will be none.
         """
         assert not self.draining, "a link factory is drained once"
         self.draining = True
         drained = self._drained = Deferred()
         self._patience = self.clock.callLater(seconds, self._give_up)
+        for connection in tuple(self._connections):
+            connection.leave(hold_seconds)
         self._finished()
         return drained
 
@@ -188,6 +208,8 @@ class LinkFactory(Factory):
             # nothing is done and nothing remembered: sent again, it is a new call
             if self._metrics is not None:
                 self._metrics.rejected("drain" if self.draining else "queue")
+            if self.draining and ledger.line is not None and ledger.line.edition:
+                return render_returned(frame.id)
             return self._frame(frame.id, Busy("too much is in work at this home").reply(), b"0.2")
         return self._begin(ledger, frame)
 
@@ -277,6 +299,8 @@ class LinkFactory(Factory):
             return cast(Refusal, failure.value).reply()
         if not failure.check(CancelledError):
             self._log.failure("a call over the farm link failed", failure)
+        elif self._gave_up:
+            return TimedOut("the home stops, and could not wait for the end of it").reply()
         return Failed().reply()
 
     def _frame(self, id: int, reply: Reply | Relayed, version: bytes) -> bytes:
@@ -294,10 +318,11 @@ class LinkFactory(Factory):
 
     def _finished(self) -> None:
         """Something came to its end; perhaps it was the last thing that L{drain} waits for."""
-        if self._drained is None or (self.in_work and not self._gave_up):
+        if self._drained is None or (self.in_work and self._patience is not None):
             return
         for connection in tuple(self._connections):
-            connection.close()
+            if not connection.edition:
+                connection.close()
         if not self._connections and self._drained is not None:
             drained, self._drained = self._drained, None
             for timer in (self._sweeping, self._patience):
@@ -308,12 +333,20 @@ class LinkFactory(Factory):
             drained.callback(None)
 
     def _give_up(self) -> None:
-        """What was to be finished has not been: cancel it."""
+        """What was to be finished has not been: cancel it, and see that the callers go."""
         self._gave_up = True
         for ledger in tuple(self._ledgers.values()):
             for work in ledger.in_work():
                 if work.deferred is not None:
                     work.deferred.cancel()
+        self._patience = self.clock.callLater(LAST_SECONDS, self._cut_off)
+        self._finished()
+
+    def _cut_off(self) -> None:
+        """Nobody is waited for any longer."""
+        self._patience = None
+        for connection in tuple(self._connections):
+            connection.abandon()
         self._finished()
 
     def _sweep(self) -> None:

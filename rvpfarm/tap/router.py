@@ -1,4 +1,4 @@
-"""C{twistd rvp-router}: the edge of the farm; keeps nothing, so any number may run."""
+"""C{twistd rvp-router}: the edge of the farm; has no state, so any number may run."""
 
 from __future__ import annotations
 
@@ -6,25 +6,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
+from rvpfarm.directory.model import Farm
+from rvpfarm.directory.model import Router as Record
 from rvpfarm.link.links import Links
+from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
+from rvpfarm.router.health import Health
+from rvpfarm.router.probing import Prober
 from rvpfarm.tap.daemon import (
     Daemon,
     OnStop,
     attend,
     connector,
+    heed,
     load_key,
     open_directory,
     record_of,
     show_certificate,
 )
+from rvpfarm.tap.overview import Homes, show_directory, show_work
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.tap.supervisor import make_supervisor, parse_workers
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
+
+_log = Logger()
 
 
 class Options(RouterOptions):
@@ -68,7 +78,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     if options["workers"] > 1:
-        return make_supervisor(options, reactor)
+        return make_supervisor(options, reactor, _own_record)
     top = Daemon(reactor, delay_seconds=options["drain-delay"])
 
     def missing() -> Sequence[str]:
@@ -76,18 +86,27 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         if not listening.listening:
             return ("not listening",)
         now = directory.farm().routers.get(record.id)
-        return ("draining",) if now is not None and now.state == "draining" else ()
+        if now is not None and now.state == "draining":
+            return ("draining",)
+        none_up = homes.missing()
+        return (*directory.missing(), *((none_up,) if none_up else ()))
 
-    metrics = attend(top, options, reactor, role="router", ready=missing)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
-    record = record_of(directory.farm().routers, options, "router")
+    status = Status(role="router", name=options["name"], ready=missing)
+    metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
+    key = load_key(options)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
+    record = _own_record(directory.farm(), options)
     directory.setServiceParent(top)
+    health = Health()
     links = Links(
-        reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
+        reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics, watch=health
     )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
-    router = Router(directory, links, clock=reactor, metrics=metrics)
+    metrics.gauge("queue_depth", lambda: links.held, queue="held")
+    homes = Homes(health, directory, reactor)
+    router = Router(directory, links, clock=reactor, metrics=metrics, health=health)
+    Prober(directory, links, health, clock=reactor, metrics=metrics).setServiceParent(top)
     calls = CallFactory(
         router.answer,
         clock=reactor,
@@ -98,6 +117,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         withheld=options["schemes"],
         grace_seconds=options["drain-grace"],
     )
+    heed([calls], directory, metrics)
+    show_work(status, lambda: len(calls.connections), lambda: calls.admission.in_work)
+    show_directory(status, directory, options["directory"])
+    homes.show(metrics, status)
     listening = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),
@@ -107,4 +130,24 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     )
     show_certificate(metrics, listening)
     listening.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top
+
+
+def _own_record(farm: Farm, options: RouterOptions) -> Record:
+    """What the directory says of this router.  One that is told where to listen need not be listed: it keeps
+    nothing, so to add a router is to start it.
+
+    @raise SystemExit: the directory does not list it, and nobody said where to listen.
+    """
+    name = options["name"]
+    if options["listen"] is None or any(router.name == name for router in farm.routers.values()):
+        return record_of(farm.routers, name, "router")
+    _log.warn(
+        'the directory does not list the router "{name}", which works all the same; but the DNS plan leaves '
+        'it out, and nothing forbids to name it as a call-back; "rvpfarm router create {name} --host HOST '
+        '--port PORT --address ADDRESS" lists it',
+        name=name,
+    )
+    return Record("", name, "", 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from twisted.internet.error import CannotListenError
 from twisted.python.reflect import fullyQualifiedName
 from twisted.python.usage import UsageError
 
-from rvpfarm.tap.daemon import Daemon, hear_signals, load_key, open_directory, record_of
+from rvpfarm.directory.model import Farm, Router
+from rvpfarm.tap.daemon import Daemon, hear_signals, load_key, metrics_place, open_directory
 from rvpfarm.tap.notify import FROM_SUPERVISOR, NOTIFY_FD, Notices, Notifier, watchdog_seconds
 from rvpfarm.tap.settings import (
     PATIENCE_SECONDS,
@@ -78,18 +79,24 @@ def log_arguments(twistd: Mapping[str, Any], name: str) -> list[str]:
 
 
 def make_supervisor(
-    options: RouterOptions, reactor: Any, environment: Mapping[str, str] = os.environ
+    options: RouterOptions,
+    reactor: Any,
+    record_of: Callable[[Farm, RouterOptions], Router],
+    environment: Mapping[str, str] = os.environ,
 ) -> IService:
     """Build the supervisor of several routers.
 
     @param reactor: Twisted's own (C{Any}: no one interface has processes, timers and C{stop}).
+    @param record_of: what the directory says of this router.
     """
     # it brings the reactor
     from rvpfarm.tap.children import Children, twistd_arguments
 
-    load_key(options)  # each worker reads it for itself, but this way there is one complaint
-    directory = open_directory(options, reactor, metrics=None, key=None)
-    record = record_of(directory.farm().routers, options, "router")
+    # Each worker does the same for itself, but this way there is one complaint.
+    key = load_key(options)
+    directory, _ = open_directory(options, reactor, metrics=None, key=None, snapshots=key)
+    record = record_of(directory.farm(), options)
+    metrics = metrics_place(options, record.metrics)
     listen = options["listen"] or default_listen(record.address, record.port)
     endpoint = parse_endpoint(reactor, listen, who=_WHO, option="--listen")
     if not hasattr(endpoint, "reserve"):
@@ -111,9 +118,8 @@ def make_supervisor(
     def launch(worker: Worker, fd: int) -> Mapping[str, Any]:
         """How to run a worker on the socket C{fd}."""
         arguments = [*options.given, "--workers", "1", "--listen", on_descriptor(listen, SOCKET_FD)]
-        if options["metrics"] is not None:
-            place = HostPort(options["metrics"].host, options["metrics"].port + worker.number)
-            arguments += ["--metrics", str(place)]
+        if metrics is not None:
+            arguments += ["--metrics", str(HostPort(metrics.host, metrics.port + worker.number))]
         log = log_arguments(twistd, worker.name)
         return {
             "arguments": twistd_arguments("rvp-router", *arguments, log=log),

@@ -113,7 +113,9 @@ class FastServerParser:
     C{fast:tcp:PORT} and C{fast:ssl:PORT:privateKey=FILE:certKey=FILE} take C{interface=ADDRESS} and
     C{reusePort=1} (several processes on one address).  C{fast:systemd:index=N} and C{fast:systemd:name=NAME}
     are sockets that systemd opened, C{fast:fd:N} is one that this process was started with; they speak TLS if
-    C{privateKey} is given.  All take C{backlog=N}.
+    C{privateKey} is given.  All take C{backlog=N} and C{proxyProtocol=1} (behind a load balancer: each
+    connection comes from a network listed as C{trusted-proxy} and begins with the preamble of the PROXY
+    protocol, before TLS).
     """
 
     prefix = "fast"
@@ -124,11 +126,14 @@ class FastServerParser:
     ) -> FastServerEndpoint | FastInheritedEndpoint:
         """The endpoint that a description names."""
         words = _Words(args, kwargs, _SERVERS)
-        backlog = words.number("backlog", "1024")
-        secure = _server_tls(words)
+        how = {
+            "backlog": words.number("backlog", "1024"),
+            "tls": _server_tls(words),
+            "proxied": words.number("proxyProtocol", "0", most=1) == 1,
+        }
         if words.kind in ("tcp", "ssl"):
-            return _own(reactor, words, backlog, secure)
-        return _inherited(reactor, words, backlog, secure)
+            return _own(reactor, words, how)
+        return _inherited(reactor, words, how)
 
 
 def _server_tls(words: _Words) -> ServerTLS | None:
@@ -141,21 +146,19 @@ def _server_tls(words: _Words) -> ServerTLS | None:
     return ServerTLS(private, words.text("certKey", private))
 
 
-def _own(reactor: Any, words: _Words, backlog: int, secure: ServerTLS | None) -> FastServerEndpoint:
-    """On a socket of our own (C{Any}: as the parsers have it)."""
+def _own(reactor: Any, words: _Words, how: dict[str, Any]) -> FastServerEndpoint:
+    """On a socket of our own (C{Any}: as the parsers have it, and arguments are of all kinds)."""
     from rvpfarm.web.fast import FastServerEndpoint
 
     port = words.number("port")
     interface = words.text("interface", "")
     reuse = words.number("reusePort", "0", most=1) == 1
     words.finish()
-    return FastServerEndpoint(
-        reactor, port, interface=interface, backlog=backlog, reuse_port=reuse, tls=secure
-    )
+    return FastServerEndpoint(reactor, port, interface=interface, reuse_port=reuse, **how)
 
 
-def _inherited(reactor: Any, words: _Words, backlog: int, secure: ServerTLS | None) -> FastInheritedEndpoint:
-    """On a socket that was handed down (C{Any}: as the parsers have it).
+def _inherited(reactor: Any, words: _Words, how: dict[str, Any]) -> FastInheritedEndpoint:
+    """On a socket that was handed down (C{Any}: as in L{_own}).
 
     @raise ValueError: there is none, or it cannot be listened on.
     """
@@ -177,7 +180,7 @@ def _inherited(reactor: Any, words: _Words, backlog: int, secure: ServerTLS | No
             index, name = None, words.text("name")
         words.finish()
         descriptors = from_systemd(index=index, name=name)
-    return FastInheritedEndpoint(reactor, descriptors, domain=domain, backlog=backlog, tls=secure)
+    return FastInheritedEndpoint(reactor, descriptors, domain=domain, **how)
 
 
 @implementer(IPlugin, IStreamClientEndpointStringParserWithReactor)

@@ -11,7 +11,6 @@ import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-from weakref import WeakSet
 
 from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -36,15 +35,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rvpfarm.web.arriving import HANDSHAKE_SECONDS, Arrivals
 from rvpfarm.web.transport import LoopTransport, address_of
 
 if TYPE_CHECKING:
     from rvpfarm.web.tls import ClientTLS, ServerTLS
 
-#: A TLS handshake takes no longer than this.
-HANDSHAKE_SECONDS = 10.0
-
-#: A listener that stops waits so long for handshakes under way.
+#: A listener that stops waits so long for those who have connected and have no protocol yet.
 SETTLE_SECONDS = 2.0
 
 _log = Logger()
@@ -94,17 +91,21 @@ class FastPort:
         *,
         backlog: int,
         tls: ServerTLS | None,
+        proxied: bool = False,
     ) -> None:
         """
         @param sock: bound and listening.
+        @param proxied: see L{FastServerEndpoint}.
         """
-        self._loop, self._socket, self._factory, self._tls = loop, sock, factory, tls
+        self._loop, self._socket, self._factory = loop, sock, factory
         self._backlog = backlog
         self._host = address_of(sock.getsockname())
         self._handle: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
         self._server: asyncio.AbstractServer | None = None
-        self._shaking: WeakSet[LoopTransport] = WeakSet()  # may not have shaken hands yet
+        self._arrivals: Arrivals | None = None
+        if tls is not None or proxied:
+            self._arrivals = Arrivals(loop, sock, factory, tls=tls, proxied=proxied)
         self._stopping = False
 
     def startListening(self) -> None:
@@ -114,25 +115,21 @@ class FastPort:
 
     def _begin(self) -> None:
         self._handle = None
-        self._task = self._loop.create_task(self._serve())
+        if self._arrivals is not None:
+            self._arrivals.open()
+        else:
+            self._task = self._loop.create_task(self._serve())
 
     async def _serve(self) -> None:
         build = self._factory.buildProtocol
         try:
             self._server = await self._loop.create_server(
-                (lambda: LoopTransport(build)) if self._tls is None else self._meet,
+                lambda: LoopTransport(build),
                 sock=self._socket,
                 backlog=self._backlog,
-                ssl=None if self._tls is None else self._tls.context,
-                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             )
         except Exception:  # nobody waits for this task
             _log.failure("nobody can connect to {host}", host=self._host)
-
-    def _meet(self) -> LoopTransport:
-        transport = LoopTransport(self._factory.buildProtocol)
-        self._shaking.add(transport)
-        return transport
 
     def stopListening(self) -> Deferred[None]:
         """Accept no more, except who has connected already.  Connections that are open stay so.
@@ -144,56 +141,23 @@ class FastPort:
         self._stopping = True
         if self._handle is not None:  # the loop never came round to it
             self._handle.cancel()
-        if self._task is None:
-            self._close()
+            self._socket.close()
+            self._factory.doStop()
             return succeed(None)
-        return Deferred.fromFuture(self._loop.create_task(self._stop(self._task)))
+        return Deferred.fromFuture(self._loop.create_task(self._stop()))
 
-    async def _stop(self, serving: asyncio.Task[None]) -> None:
-        await serving
-        # Closing the socket resets whoever waits to be accepted, unless others share it.
-        waiting = [] if self._server is None else self._accept_waiting()
-        taken = [self._loop.create_task(self._take(connection)) for connection in waiting]
-        self._close()
-        end = self._loop.time() + SETTLE_SECONDS
-        if taken:
-            await asyncio.wait(taken, timeout=SETTLE_SECONDS)
-        await asyncio.sleep(0)  # the loop has yet to tell of connections that it accepted in this turn
-        # Nothing tells of a handshake that has failed.
-        while self._loop.time() < end and not all(each.connected for each in self._shaking):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
-
-    def _accept_waiting(self) -> list[socket.socket]:
-        """The connections that the kernel has queued."""
-        found: list[socket.socket] = []
-        while len(found) < self._backlog:
-            try:
-                connection, _ = self._socket.accept()
-            except ConnectionAbortedError:
-                continue
-            except OSError:  # there are no more, or no descriptors for them
-                break
-            connection.setblocking(False)
-            found.append(connection)
-        return found
-
-    async def _take(self, connection: socket.socket) -> None:
-        """Serve a connection as if the loop had accepted it."""
-        try:
-            await self._loop.connect_accepted_socket(
-                self._meet,
-                connection,
-                ssl=None if self._tls is None else self._tls.context,
-                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
-            )
-        except OSError as problem:  # it is gone already, or there was no handshake
-            _log.debug("a connection that waited could not be taken up: {why}", why=str(problem))
-
-    def _close(self) -> None:
+    async def _stop(self) -> None:
+        if self._task is not None:
+            await self._task
+        # Closing the socket resets whoever waits to be accepted, unless other processes share it.
+        arrivals = self._arrivals or Arrivals(self._loop, self._socket, self._factory)
+        arrivals.take_the_rest()
         if self._server is not None:
             self._server.close()
         else:
             self._socket.close()
+        await asyncio.sleep(0)  # the loop has yet to tell of whom it accepted in this turn
+        await arrivals.settle(SETTLE_SECONDS)
         self._factory.doStop()
 
     def getHost(self) -> IPv4Address | IPv6Address:
@@ -209,6 +173,8 @@ class FastServerEndpoint:
     1024 is taken before privileges are dropped.
 
     @ivar tls: the key and the certificate, if it speaks TLS.
+    @ivar proxied: each connection must be of a listed proxy and say first for whom it is, by the PROXY
+        protocol; that is the peer then.
     """
 
     # Any: zope names no reactor that has all that an endpoint needs
@@ -221,11 +187,13 @@ class FastServerEndpoint:
         backlog: int = 1024,
         reuse_port: bool = False,
         tls: ServerTLS | None = None,
+        proxied: bool = False,
     ) -> None:
         """
         @param interface: an IPv4 or IPv6 address; empty for all IPv4 addresses.
         @param reuse_port: other processes may listen on the same address, and share its connections.
         """
+        self.proxied = proxied
         self._reactor, self._port, self._interface = reactor, port, interface
         self._backlog, self._reuse_port, self.tls = backlog, reuse_port, tls
 
@@ -256,7 +224,9 @@ class FastServerEndpoint:
             sock = self._bind(self._port, shared=self._reuse_port)
         except OSError as problem:
             return fail(CannotListenError(self._interface, self._port, problem))
-        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls)
+        port = FastPort(
+            loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls, proxied=self.proxied
+        )
         port.startListening()
         return succeed(port)
 
@@ -284,10 +254,10 @@ class FastServerEndpoint:
     def _without_loop(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
 
-        if self._reuse_port:
-            return fail(
-                CannotListenError(self._interface, self._port, OSError("reusePort needs the asyncio reactor"))
-            )
+        for option, wanted in (("reusePort", self._reuse_port), ("proxyProtocol", self.proxied)):
+            if wanted:
+                problem = OSError(f"{option} needs the asyncio reactor")
+                return fail(CannotListenError(self._interface, self._port, problem))
         endpoint: IStreamServerEndpoint
         if self.tls is not None:
             endpoint = SSL4ServerEndpoint(

@@ -11,7 +11,8 @@ import socket
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from zope.interface import implementer
 
@@ -88,6 +89,7 @@ class FastInheritedEndpoint:
     """Listens on a socket that was handed down, with the loop's own transports.
 
     @ivar tls: the key and the certificate, if it speaks TLS.
+    @ivar proxied: see L{rvpfarm.web.fast.FastServerEndpoint}.
     """
 
     # Any: zope names no reactor that has all that an endpoint needs
@@ -99,6 +101,7 @@ class FastInheritedEndpoint:
         domain: str = "",
         backlog: int = 1024,
         tls: ServerTLS | None = None,
+        proxied: bool = False,
     ) -> None:
         """
         @param descriptors: the first is listened on; the others are for L{reserve}.
@@ -106,7 +109,7 @@ class FastInheritedEndpoint:
         @raise ValueError: the first cannot be listened on.
         """
         self._reactor, self._descriptors, self._domain = reactor, tuple(descriptors), domain
-        self._backlog, self.tls = backlog, tls
+        self._backlog, self.tls, self.proxied = backlog, tls, proxied
         adopt(self._descriptors[0], domain).close()
 
     def reserve(self, count: int) -> list[socket.socket]:
@@ -130,7 +133,9 @@ class FastInheritedEndpoint:
         loop = loop_of(self._reactor)
         if loop is None:
             return self._without_loop(sock, protocolFactory)
-        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls)
+        port = FastPort(
+            loop, sock, protocolFactory, backlog=self._backlog, tls=self.tls, proxied=self.proxied
+        )
         port.startListening()
         return succeed(port)
 
@@ -138,6 +143,11 @@ class FastInheritedEndpoint:
         from twisted.internet.endpoints import AdoptedStreamServerEndpoint
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
+        if self.proxied:
+            where = sock.getsockname()
+            sock.close()
+            problem = OSError("proxyProtocol needs the asyncio reactor")
+            return fail(CannotListenError(where[0], where[1], problem))
         if self.tls is not None:
             factory = TLSMemoryBIOFactory(self.tls.options(), False, factory)
         family = socket.AddressFamily(sock.family)

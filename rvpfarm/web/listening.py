@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+_NO_PROXIES = "farm members connect without a proxy in between"
+
 
 class CannotServe(SystemExit, Exception):
     """The daemon cannot listen where it was told to; it ends with one sentence and status 1.
@@ -33,17 +35,25 @@ def describe_refusal(who: str, option: str, problem: CannotListenError) -> str:
     return f"{who}: cannot listen on {where}: {why} ({option})"
 
 
-def parse_endpoint(reactor: Any, description: str, *, who: str, option: str) -> Any:
+def parse_endpoint(
+    reactor: Any, description: str, factory: IProtocolFactory | None = None, *, who: str, option: str
+) -> Any:
     """The server endpoint that C{description} names.
 
     C{Any} both times: no one interface names all that a reactor, or one of the fast endpoints, can do.
 
-    @raise CannotServe: it names none.
+    @param factory: what is to listen there, if that is known.
+    @raise CannotServe: it names none, or none for C{factory}.
     """
     try:
-        return serverFromString(reactor, description)
+        if factory is not None:
+            _check_prefix(description, factory)
+        endpoint = serverFromString(reactor, description)
+        if factory is not None:
+            _check_proxied(endpoint, factory)
     except (ValueError, TypeError, LookupError) as problem:
         raise CannotServe(f"{who}: {option} {description}: {problem}") from problem
+    return endpoint
 
 
 class ListeningService(Service):
@@ -78,7 +88,7 @@ class ListeningService(Service):
         self._port: IListeningPort | None = None
         self._waiting: Deferred[None] | None = None
         self._draining = self._hurried = False
-        self._endpoint = parse_endpoint(reactor, description, who=who, option=option)
+        self._endpoint = parse_endpoint(reactor, description, factory, who=who, option=option)
 
     @property
     def listening(self) -> bool:
@@ -189,3 +199,25 @@ class ListeningService(Service):
         tls = getattr(self._endpoint, "tls", None)
         if tls is not None:
             tls.reload()
+
+
+def _check_prefix(description: str, factory: IProtocolFactory) -> None:
+    """
+    @raise ValueError: it would have Twisted read the PROXY protocol, from whoever sends it.
+    """
+    if description.partition(":")[0].strip().lower() != "haproxy":
+        return
+    if not hasattr(factory, "edge"):
+        raise ValueError(f"{_NO_PROXIES}; leave the prefix haproxy: out")
+    raise ValueError(
+        "the prefix haproxy: would believe whoever connects; put proxyProtocol=1 at the end of fast:tcp:... "
+        "or fast:ssl:... instead, and list the proxies as trusted-proxy"
+    )
+
+
+def _check_proxied(endpoint: object, factory: IProtocolFactory) -> None:
+    """
+    @raise ValueError: nobody speaks for others to C{factory}.
+    """
+    if getattr(endpoint, "proxied", False) and not hasattr(factory, "edge"):
+        raise ValueError(f"{_NO_PROXIES}; leave proxyProtocol=1 out")

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from click import Command
 from click.testing import CliRunner, Result
 from sqlalchemy import create_engine, update
 from twisted.trial.unittest import SynchronousTestCase
@@ -45,6 +46,7 @@ class CommandCase(SynchronousTestCase):
         for name in ("hs1", "hs2"):
             self.run_it("home", "create", name, "--host", f"{name}.fabrik.example", "--port", "8080")
         self.run_it("router", "create", "r1", "--host", "im.fabrik.example", "--address", "192.0.2.1")
+        self.run_it("policy", "set", "address-form", "mail")  # or the machine's own DNS would be asked
 
 
 class InitTests(CommandCase):
@@ -106,6 +108,14 @@ class FarmTests(CommandCase):
             made.stdout,
             "Created home hs3: clients reach it as hs3.fabrik.example port 80, "
             "farm members on port 8081 at 192.0.2.3.\n",
+        )
+        beside = self.run_it(
+            *("home", "create", "hs4", "--host", "HS4.fabrik.example", "--address", "192.0.2.3"),
+            *("--link-port", "8082"),
+        )
+        self.assertEqual(
+            beside.stdout.splitlines()[1],
+            'It has the address and port of hs3: run them in one process, "twistd rvp-home --name hs3 --name hs4".',
         )
 
     def test_not_fully_qualified(self) -> None:
@@ -328,15 +338,14 @@ class HelpTests(CommandCase):
 
     def test_every_option_has_help(self) -> None:
         """No command, argument or option is without words."""
-        for name, noun in rvpfarm.commands.items():
-            commands = getattr(noun, "commands", {name: noun})
-            for verb in commands.values():
-                self.assertTrue(verb.help, verb.name)
-                for parameter in verb.params:
-                    if parameter.param_type_name == "option":
-                        self.assertTrue(
-                            getattr(parameter, "help", ""), f"{name} {verb.name} {parameter.name}"
-                        )
+        waiting: list[Command] = list(rvpfarm.commands.values())
+        while waiting:
+            command = waiting.pop()
+            self.assertTrue(command.help, command.name)
+            waiting.extend(getattr(command, "commands", {}).values())
+            for parameter in command.params:
+                if parameter.param_type_name == "option":
+                    self.assertTrue(getattr(parameter, "help", ""), f"{command.name} {parameter.name}")
 
     def test_version(self) -> None:
         """The version is that of the package."""

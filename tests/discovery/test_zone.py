@@ -8,7 +8,7 @@ import dns.zone
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Domain, Farm, Home, Router
-from rvpfarm.discovery.zone import Answer, Outcome, Service, Zone, records, zone_text
+from rvpfarm.discovery.zone import Answer, Outcome, Service, Zone, record_text, records, zone_text
 from tests.support.farms import DEMO
 
 
@@ -67,6 +67,35 @@ class RecordsTests(SynchronousTestCase):
         self.assertIn("_rvp._tcp.farm.localhost SRV 0 0 8080 im.farm.localhost.", found)
         self.assertNotIn("im.farm.localhost A 127.0.0.3", found)
 
+    def test_draining_router(self) -> None:
+        """A router that drains is not shown to anybody, neither by the IM domain's name nor by its own."""
+        drained = {**DEMO.routers, "r2": replace(DEMO.routers["r2"], state="draining")}
+        found = lines(replace(DEMO, routers=drained))
+        self.assertIn("im.farm.localhost A 127.0.0.1", found)
+        self.assertFalse([line for line in found if line.endswith(" 127.0.0.2")])
+
+    def test_draining_port(self) -> None:
+        """What port is usual is a matter of the routers that do not drain."""
+        routers = {"r1": replace(DEMO.routers["r1"], state="draining"), "r3": DEMO.routers["r2"]}
+        odd = {**routers, "r3": replace(DEMO.routers["r2"], port=81)}
+        self.assertIn(
+            "_rvp._tcp.farm.localhost SRV 0 0 81 im.farm.localhost.", lines(replace(DEMO, routers=odd))
+        )
+
+    def test_every_router_drains(self) -> None:
+        """Homes do not stand in for routers that drain: clients are led nowhere, as was asked for."""
+        routers = {id: replace(router, state="draining") for id, router in DEMO.routers.items()}
+        found = lines(replace(DEMO, routers=routers))
+        self.assertFalse([line for line in found if line.startswith(("im.", "_rvp", "router"))])
+        self.assertIn("home1.farm.localhost A 127.0.0.11", found)
+
+    def test_draining_home(self) -> None:
+        """A home that drains keeps its name, but does not stand in for routers."""
+        homes = {**DEMO.homes, "h2": replace(DEMO.homes["h2"], state="draining")}
+        found = lines(replace(DEMO, routers={}, homes=homes))
+        self.assertIn("home2.farm.localhost A 127.0.0.12", found)
+        self.assertNotIn("im.farm.localhost A 127.0.0.12", found)
+
     def test_only_this_zone(self) -> None:
         """Names of other zones are left out, even those that end alike."""
         domains = {
@@ -104,6 +133,12 @@ class ZoneTextTests(SynchronousTestCase):
             (str(name).rstrip("."), str(ttl), rdata.to_text()) for name, ttl, rdata in zone.iterate_rdatas()
         }
         self.assertEqual(read, {(record.name, str(record.ttl), record.data) for record in found})
+
+    def test_lines(self) -> None:
+        """A record by itself is the line that it is in the master file."""
+        found = records(DEMO, "farm.localhost")
+        _origin, *whole = zone_text(found).splitlines()
+        self.assertEqual({record_text(record) for record in found}, set(whole))
 
     def test_bad_address(self) -> None:
         """An address that is none is refused rather than published."""

@@ -27,7 +27,7 @@ class DaemonisedTests(TestCase):
             "domain add im.farm.localhost --mail-domain farm.localhost",
             f"home create home1 --host home1.farm.localhost {here} {self.ports[0]} --link-port {self.ports[1]}",
             f"router create router1 --host im1.farm.localhost {here} {self.ports[2]}",
-            "user enable alice@farm.localhost --password-stdin",
+            "user enable alice@farm.localhost --address-form mail --password-stdin",
         ):
             done = run(BIN / "rvpfarm", *self.options, *command.split(), stdin=f"{PASSWORD}\n")
             self.assertEqual(done.status, 0, done)

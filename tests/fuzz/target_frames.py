@@ -7,36 +7,47 @@ from dataclasses import replace
 
 from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
-    FROM_HOME,
+    EDITION_ONLY,
     HELLO_ONLY,
-    NONCE_SIZE,
     PROOF_ONLY,
     WELCOME_ONLY,
     Answered,
-    BadFrame,
     CallFrame,
     Cancel,
-    Challenge,
     Frame,
     FrameReader,
     Gone,
-    Hello,
-    Kind,
+    Greeting,
+    Leaving,
     Ping,
     Pong,
-    Proof,
     ReplyFrame,
-    Welcome,
+    Returned,
     from_caller,
+    from_home,
     render_answer,
     render_answered,
     render_call,
     render_cancel,
-    render_challenge,
     render_gone,
-    render_hello,
+    render_leaving,
     render_ping,
     render_pong,
+    render_returned,
+)
+from rvpfarm.link.kinds import (
+    BadFrame,
+    Kind,
+)
+from rvpfarm.link.meeting import (
+    NONCE_SIZE,
+    Challenge,
+    Edition,
+    Hello,
+    Proof,
+    render_challenge,
+    render_edition,
+    render_hello,
     render_proof,
     render_welcome,
 )
@@ -52,7 +63,8 @@ STAGES: tuple[Mapping[int, int], ...] = (
     CHALLENGE_ONLY,
     PROOF_ONLY,
     WELCOME_ONLY,
-    {**FROM_HOME, int(Kind.REPLY): 2000},
+    EDITION_ONLY,
+    {**from_home(), int(Kind.REPLY): 2000},
     from_caller(SMALL),
 )
 
@@ -100,6 +112,8 @@ def seeds() -> list[bytes]:
         render_answer(1, b"HTTP/1.1 200 Successful\r\n\r\n", False) + render_pong(3),
         render_answer(2, b"", True) + render_answer(3, b"x" * 300, False),
         render_answered(range(40)),
+        render_edition(1),
+        render_leaving(15) + render_returned(7) + render_returned(8),
     ]
 
 
@@ -163,6 +177,10 @@ def _rendered(frame: Frame) -> bytes:
         return render_cancel(frame.id)
     if isinstance(frame, Gone):
         return render_gone(frame.connection)
+    if isinstance(frame, Leaving):
+        return render_leaving(frame.seconds)
+    if isinstance(frame, Returned):
+        return render_returned(frame.id)
     if isinstance(frame, Ping):
         return render_ping(frame.token)
     if isinstance(frame, Pong):
@@ -170,11 +188,13 @@ def _rendered(frame: Frame) -> bytes:
     return _rendered_greeting(frame)
 
 
-def _rendered_greeting(frame: Hello | Challenge | Proof | Welcome) -> bytes:
+def _rendered_greeting(frame: Greeting) -> bytes:
     if isinstance(frame, Hello):
         return render_hello(frame)
     if isinstance(frame, Challenge):
         return render_challenge(frame.nonce)
     if isinstance(frame, Proof):
         return render_proof(frame.proof)
-    return render_welcome(frame.incarnation, frame.proof)
+    if isinstance(frame, Edition):
+        return render_edition(frame.number)
+    return render_welcome(frame.standing, frame.proof)

@@ -41,10 +41,15 @@ class CourierTests(SynchronousTestCase):
         self.outcomes: list[Outcome] = []
 
     def post(
-        self, where: Listener, body: bytes, priority: Priority = Priority.MESSAGE, key: int | None = None
+        self,
+        where: Listener,
+        body: bytes,
+        priority: Priority = Priority.MESSAGE,
+        key: int | None = None,
+        about: str = "",
     ) -> None:
         """Send C{body}, noting its outcome."""
-        letter = Letter(b"", body, priority, "node", done=self.outcomes.append, key=key)
+        letter = Letter(b"", body, priority, "node", done=self.outcomes.append, key=key, about=about)
         self.courier.post(where, letter)
 
     def test_one_at_a_time(self) -> None:
@@ -138,6 +143,41 @@ class CourierTests(SynchronousTestCase):
         where.reply(200)
         self.clock.advance(200)
         self.assertEqual(where.bodies, [b"old", b"new"])
+
+    def test_newer_news_of_the_same_ends_retries(self) -> None:
+        """What is to be tried again is obsolete once there is newer news of the same node, by whichever
+        subscription: it would arrive last."""
+        where = Listener()
+        for key, about, body in ((7, "petra", b"old"), (8, "ingrid", b"hers")):
+            self.post(where, body, Priority.PRESENCE, key=key, about=about)
+            where.reply(Unreachable("down"))
+        self.post(where, b"new", Priority.PRESENCE, key=9, about="petra")
+        where.reply(200)
+        self.clock.advance(2.0)
+        where.reply(200)
+        self.assertEqual(where.bodies, [b"old", b"hers", b"new", b"hers"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_retry_behind_newer_news(self) -> None:
+        """What fails while newer news of the same node waits is not tried again."""
+        where = Listener()
+        self.post(where, b"old", Priority.PRESENCE, key=7, about="petra")
+        self.post(where, b"new", Priority.PRESENCE, key=8, about="petra")
+        where.reply(Slow("late"))
+        where.reply(200)
+        self.assertEqual((where.bodies, self.clock.getDelayedCalls()), ([b"old", b"new"], []))
+
+    def test_retries_are_bounded(self) -> None:
+        """However much a destination has missed, no more waits to be tried again than its queue holds."""
+        where = Listener()
+        for number in range(QUEUE * 2):
+            self.post(where, b"%d" % number, Priority.PRESENCE, key=number)
+            where.reply(Unreachable("down"))
+        self.assertEqual(len(self.clock.getDelayedCalls()), QUEUE)
+        for number in range(QUEUE):
+            self.post(where, b"message %d" % number)
+        self.clock.advance(2.0)
+        self.assertEqual(self.courier.queued, QUEUE)
 
     def test_messages_are_not_retried(self) -> None:
         """The sender of a message is told at once; it decides what to do."""

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.home.delivery import BURST, PACE_SECONDS
 from rvpfarm.home.keeper import GRACE_SECONDS
 from rvpfarm.home.records import DropView
+from rvpfarm.home.server import TELL_SECONDS
 from rvpfarm.protocol.calls import Unreachable
 from tests.support.homes import DOMAIN, PETRA, TOMASZ, LocalHome
 from tests.support.hypothesis import MODEST
@@ -149,6 +150,40 @@ class PaceTests(FlapCase):
         for number in range(20):
             self.at.state(("busy", "online")[number % 2])
         self.at.stop()
+        self.assertEqual(self.at.clock.getDelayedCalls(), [])
+
+    def test_stop_tells_the_last(self) -> None:
+        """What was put off is told before the home stops: after a restart nobody would tell it."""
+        for number in range(21):
+            self.at.state(("busy", "away")[number % 2])
+        self.assertEqual(self.told()[-1], "away")
+        self.at.stop()
+        self.assertEqual(self.told(), ["busy"])
+
+    def test_stop_waits(self) -> None:
+        """A home that stops lets what is under way arrive, and what waits behind it."""
+        self.at.login("/t", TOMASZ, "http://192.0.2.79:4001")
+        for state in ("busy", "away"):
+            self.at.state(state)
+        stopped = self.at.home.stopService()
+        self.at.clock.pump([0.1] * 10)
+        self.assertNoResult(stopped)
+        for _ in range(2):
+            for sent in self.at.outgoing.take():
+                if sent.port == 4001:
+                    sent.reply()
+        self.at.clock.pump([0.1])
+        self.successResultOf(stopped)
+
+    def test_stop_does_not_wait_for_ever(self) -> None:
+        """A client that does not answer holds up the end of a home for a moment only."""
+        self.at.login("/t", TOMASZ, "http://192.0.2.79:4001")
+        self.at.state("busy")
+        stopped = self.at.home.stopService()
+        self.at.clock.pump([0.1] * int(TELL_SECONDS * 10 - 1))
+        self.assertNoResult(stopped)
+        self.at.clock.pump([0.1] * 3)
+        self.successResultOf(stopped)
         self.assertEqual(self.at.clock.getDelayedCalls(), [])
 
     def test_memory(self) -> None:

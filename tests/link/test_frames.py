@@ -13,45 +13,57 @@ from rvpfarm.link.frames import (
     ANSWERED_LIMIT,
     CALL_SLACK,
     CHALLENGE_ONLY,
-    FROM_HOME,
+    EDITION_ONLY,
     HELLO_ONLY,
-    NONCE_SIZE,
     PROOF_ONLY,
     REPLY_LIMIT,
     WELCOME_ONLY,
     Answered,
-    BadFrame,
     CallFrame,
     Cancel,
-    Challenge,
     FrameReader,
     Gone,
-    Hello,
-    Kind,
-    Meeting,
+    Leaving,
     Ping,
     Pong,
-    Proof,
     ReplyFrame,
-    Welcome,
+    Returned,
     from_caller,
-    is_proof,
+    from_home,
     render_answer,
     render_answered,
     render_call,
     render_cancel,
-    render_challenge,
     render_gone,
-    render_hello,
+    render_leaving,
     render_ping,
     render_pong,
+    render_returned,
+)
+from rvpfarm.link.kinds import (
+    BadFrame,
+    Kind,
+)
+from rvpfarm.link.meeting import (
+    NONCE_SIZE,
+    Challenge,
+    Edition,
+    Hello,
+    Meeting,
+    Proof,
+    Welcome,
+    is_proof,
+    render_challenge,
+    render_edition,
+    render_hello,
     render_proof,
     render_welcome,
+    standing,
 )
 from rvpfarm.protocol.calls import Call, Limits
 
 SMALL = Limits(head=1024, body=4096)
-STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, FROM_HOME, from_caller(SMALL))
+STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, EDITION_ONLY, from_home(), from_caller(SMALL))
 HELLO = Hello(2**64 - 1, b"n" * NONCE_SIZE, "router-1", "3f0c")
 MEETING = Meeting("router-1", "3f0c", 7, b"c" * NONCE_SIZE, b"h" * NONCE_SIZE)
 
@@ -127,22 +139,30 @@ class FrameReaderTests(SynchronousTestCase):
         st.lists(st.integers(1, 2000), max_size=5),
     )
     def test_home_round_trip(self, made: list[tuple[int, bytes, bool]], sizes: list[int]) -> None:
-        """Replies and pongs arrive as they were sent, in order."""
-        data = b"".join(render_answer(*reply) + render_pong(reply[0]) for reply in made)
-        wanted = [frame for id, wire, close in made for frame in ((id, close, wire), Pong(id))]
-        self.assertEqual(self.read(FROM_HOME, data, sizes), wanted)
+        """Replies, returned calls, pongs and the end of it arrive as they were sent, in order."""
+        data = b"".join(
+            render_answer(*reply) + render_pong(reply[0]) + render_returned(reply[0]) for reply in made
+        )
+        data += render_leaving(15)
+        wanted: list[object] = []
+        for id, wire, close in made:
+            wanted += [(id, close, wire), Pong(id), Returned(id)]
+        wanted.append(Leaving(15))
+        self.assertEqual(self.read(from_home(), data, sizes), wanted)
 
     @settings(max_examples=50, deadline=None)
     @given(ids, st.binary(min_size=32, max_size=32), names, names, st.lists(st.integers(1, 50), max_size=3))
     def test_handshake_round_trip(
         self, id: int, octets: bytes, one: str, other: str, sizes: list[int]
     ) -> None:
-        """The four frames of the handshake arrive as they were sent."""
+        """The frames of the handshake arrive as they were sent."""
         hello = Hello(id, octets, one, other)
         self.assertEqual(self.read(HELLO_ONLY, render_hello(hello), sizes), [hello])
         self.assertEqual(self.read(CHALLENGE_ONLY, render_challenge(octets), sizes), [Challenge(octets)])
         self.assertEqual(self.read(PROOF_ONLY, render_proof(octets), sizes), [Proof(octets)])
-        self.assertEqual(self.read(WELCOME_ONLY, render_welcome(id, octets), sizes), [Welcome(id, octets)])
+        welcome = Welcome(id >> 8, id & 255, octets)
+        self.assertEqual(self.read(WELCOME_ONLY, render_welcome(welcome.standing, octets), sizes), [welcome])
+        self.assertEqual(self.read(EDITION_ONLY, render_edition(id), sizes), [Edition(id)])
 
     @settings(max_examples=200, deadline=None)
     @given(st.sampled_from(STAGES), st.lists(st.binary(max_size=300), max_size=6))
@@ -186,10 +206,24 @@ class FrameReaderTests(SynchronousTestCase):
     def test_nothing_before_its_time(self) -> None:
         """A call is not read before the handshake has ended, and a reply never at the home."""
         call = render_call(1, Call(b"NOTIFY", b"/", {}))
-        for allowed in (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, FROM_HOME):
+        for allowed in (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, EDITION_ONLY, from_home()):
             self.assertRaises(BadFrame, FrameReader(allowed).feed, call)
         self.assertRaises(BadFrame, FrameReader(from_caller(SMALL)).feed, render_answer(1, b"", False))
         self.assertRaises(BadFrame, FrameReader(HELLO_ONLY).feed, render_hello(HELLO) + call)
+
+    def test_editions(self) -> None:
+        """What belongs to an edition is read by those who speak it, and by nobody else."""
+        for frame in (render_leaving(1), render_returned(1)):
+            self.assertEqual(len(self.read(from_home(1), frame)), 1)
+            self.assertRaises(BadFrame, self.read, from_home(0), frame)
+            self.assertRaises(BadFrame, self.read, from_caller(SMALL), frame)
+        self.assertRaises(BadFrame, self.read, from_caller(SMALL, 0), render_edition(1))
+
+    def test_standing(self) -> None:
+        """A home of the first edition shows nothing but its incarnation, and its proof is over that."""
+        old = b"\0\0\0\x29\4" + (7).to_bytes(8, "big") + b"p" * 32
+        self.assertEqual(self.read(WELCOME_ONLY, old), [Welcome(7, 0, b"p" * 32)])
+        self.assertEqual(render_welcome(standing(7, 0), b"p" * 32), old)
 
     def test_another_version(self) -> None:
         """A hello of another protocol is refused."""

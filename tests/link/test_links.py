@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import errno
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from rvpfarm.directory.model import Home
 from rvpfarm.link import client as link_client
-from rvpfarm.link import ledger
-from rvpfarm.link.frames import (
-    PROOF_ONLY,
-    Challenge,
-    FrameReader,
-    Hello,
-    Kind,
-    Meeting,
-    render_call,
-    render_hello,
-    render_proof,
-)
+from rvpfarm.link import ledger, outlook
+from rvpfarm.link.dialler import Dialler
+from rvpfarm.link.frames import PROOF_ONLY, FrameReader, render_call
+from rvpfarm.link.kinds import Kind
 from rvpfarm.link.links import LinkClient, LinkFactory, Links
+from rvpfarm.link.meeting import Challenge, Hello, Meeting, render_hello, render_proof
 from rvpfarm.protocol.calls import (
     Busy,
     Call,
@@ -39,109 +34,9 @@ from rvpfarm.protocol.calls import (
     Slow,
     TooLarge,
     Unreachable,
+    Untried,
 )
-from tests.support.network import Network
-
-KEY = b"k" * 32
-HOME = "3f0c8c7e-home-1"
-WHERE = ("hs1.fabrik.example", 8081)
-
-
-def make_call(method: bytes = b"NOTIFY", body: bytes = b"<x/>", headers: bytes = b"") -> Call:
-    """A call as the strict reader would hand it over."""
-    head = b"%b /instmsg/aliases/petra HTTP/1.1\r\nHost: im.fabrik.example\r\n%b\r\n" % (method, headers)
-    fields = {b"host": b"im.fabrik.example"}
-    for line in headers.splitlines():
-        name, _, value = line.partition(b": ")
-        fields[name.lower()] = value
-    return Call(
-        method, b"/instmsg/aliases/petra", fields, body, head=head, peer="10.1.2.3", connection="r1/x/7"
-    )
-
-
-class LateAnswers:
-    """Answers calls when the test says so.
-
-    @ivar calls: every call that was executed.
-    @ivar waiting: what is to be answered, in the order of C{calls}.
-    @ivar instead: called instead, when it is set.
-    """
-
-    def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.waiting: list[Deferred[Any]] = []
-        self.given_up: list[int] = []
-        self.instead: Callable[[Call], Any] | None = None
-
-    def answer(self, call: Call) -> Any:
-        """Execute C{call}."""
-        self.calls.append(call)
-        if self.instead is not None:
-            return self.instead(call)
-        number = len(self.calls) - 1
-        self.waiting.append(Deferred(lambda deferred: self.given_up.append(number)))
-        return self.waiting[-1]
-
-
-class LinkTestCase(SynchronousTestCase):
-    """A home and its callers on a network of their own."""
-
-    def setUp(self) -> None:
-        """One home listens; one caller knows where."""
-        self.set_up(seed=1)
-
-    def set_up(self, seed: int) -> None:
-        """As C{setUp}, with a seed."""
-        self.clock = Clock()
-        self.network = Network(self.clock, seed)
-        self.home = LateAnswers()
-        self.factory = self.make_home()
-        self.client = self.make_client()
-
-    def make_home(self, incarnation: int = 1, **more: Any) -> LinkFactory:
-        """A home that listens from now on."""
-        factory = LinkFactory(
-            self.home.answer,
-            **{"key": KEY, "name": HOME, "clock": self.clock, "limits": Limits(), **more},
-            incarnation=incarnation,
-        )
-        self.network.listen(*WHERE, factory)
-        return factory
-
-    def make_client(self, **more: Any) -> LinkClient:
-        """A caller of the home."""
-        defaults: dict[str, Any] = {
-            "key": KEY,
-            "name": "router-1",
-            "peer": HOME,
-            "clock": self.clock,
-            "origin": 77,
-        }
-        return LinkClient(self.network.endpoint(*WHERE), **{"chance": lambda: 1.0, **defaults, **more})
-
-    def call(self, *arguments: Any, client: LinkClient | None = None, **more: Any) -> list[Any]:
-        """Make a call.
-
-        @return: where its outcome will be.
-        """
-        outcome: list[Any] = []
-        deferred = (client or self.client).call(make_call(*arguments), **more)
-        deferred.addBoth(outcome.append)
-        return outcome
-
-    def assert_failed(self, outcome: list[Any], kind: type[Exception], *, maybe_done: bool = False) -> None:
-        """The call failed like that."""
-        self.assertEqual(len(outcome), 1)
-        error = outcome[0].value
-        self.assertIs(type(error), kind)
-        if isinstance(error, Unreachable):
-            self.assertEqual(error.maybe_done, maybe_done)
-
-    def restart(self, incarnation: int) -> None:
-        """The home dies with all it had in work, and is started anew."""
-        self.home.waiting.clear()
-        self.make_home(incarnation)
-        self.network.cut()
+from tests.support.links import HOME, KEY, WHERE, LinkTestCase, make_call
 
 
 class CallTests(LinkTestCase):
@@ -630,20 +525,27 @@ class ConnectingTests(LinkTestCase):
         pauses = [round(later - earlier) for earlier, later in pairwise(times)]
         self.assertEqual(pauses, sorted(pauses))
         self.assertLess(times[0], 0.5)
-        self.assertEqual(pauses[-1], round(link_client.LONGEST_PAUSE_SECONDS))
+        self.assertEqual(pauses[-1], round(outlook.LONGEST_PAUSE_SECONDS))
         self.network.listen(*WHERE, self.factory)
         self.network.advance(3)
         self.assertTrue(self.client.connected)
 
     def test_many_attempts_are_spread(self) -> None:
-        """The pauses of several callers differ, as chance has it."""
-        pauses = set()
-        for chance in (0.0, 0.5, 1.0):
-            client = self.make_client(chance=[chance].pop)
-            client._try_later()
-            assert client._pause is not None
-            pauses.add(client._pause.getTime())
-        self.assertEqual(len(pauses), 3)
+        """The pauses of several callers differ, as chance has it, whether they are long or short."""
+        for way in (lambda dialler: dialler.later(2.0), Dialler.soon):
+            clock, pauses = Clock(), set()
+            for chance in (0.0, 0.5, 1.0):
+                dialler = Dialler(
+                    self.network.endpoint(*WHERE),
+                    clock=clock,
+                    chance=[chance].pop,
+                    factory=lambda until: Factory(),
+                    over=lambda why: None,
+                )
+                way(dialler)
+                pauses |= {call.getTime() for call in clock.getDelayedCalls()}
+                dialler.stop()
+            self.assertEqual(len(pauses), 3)
 
     def test_stop(self) -> None:
         """Stopping gives up what is in flight, closes the connection and leaves nothing behind."""
@@ -672,7 +574,11 @@ class ConnectingTests(LinkTestCase):
         self.successResultOf(self.client.stop())
 
     def test_drain(self) -> None:
-        """A home that is to stop begins nothing new, finishes what it has, and closes."""
+        """A home that is to stop begins nothing new, finishes what it has, and closes.
+
+        So it does for a caller that knows nothing of planned restarts.
+        """
+        self.client = self.make_client(edition=0)
         outcome = self.call()
         self.network.pump()
         drained = self.factory.drain()
@@ -974,6 +880,115 @@ class LinksTests(LinkTestCase):
         self.successResultOf(stopped)
         self.assertFalse(self.network.pipes[0].connected)
         self.assertRaises(Unreachable, self.links.to(home).call, make_call())
+
+
+class ProbeTests(LinkTestCase):
+    """Whether a home is there can be found out without a call."""
+
+    def probe(self, seconds: float = 3.0) -> list[Any]:
+        """Ask.
+
+        @return: where the outcome will be.
+        """
+        outcome: list[Any] = []
+        self.client.probe(seconds).addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
+        return outcome
+
+    def test_connects(self) -> None:
+        """Without a connection one is made; that the home proves itself is the answer."""
+        outcome = self.probe()
+        self.assertEqual(outcome, [])
+        self.network.pump()
+        self.assertEqual((outcome, self.client.connected, self.home.calls), ([None], True, []))
+
+    def test_pings(self) -> None:
+        """Over a connection a ping is enough, and each who asks gets an answer of his own."""
+        self.probe()
+        self.network.pump()
+        outcomes = [self.probe() for _ in range(3)]
+        self.network.pump()
+        self.assertEqual((outcomes, self.network.attempts), ([[None]] * 3, 1))
+
+    def test_nobody_there(self) -> None:
+        """A home that cannot be reached is said to be so at once."""
+        self.network.listen(*WHERE, None)
+        (problem,) = self.probe()
+        self.assertIs(type(problem), Unreachable)
+
+    def test_wrong_key(self) -> None:
+        """Somebody else at its address is not the home."""
+        self.make_home(key=b"x" * 32)
+        outcome = self.probe()
+        self.network.pump()
+        self.assertIs(type(outcome[0]), Unreachable)
+
+    def test_silence(self) -> None:
+        """A home that gives no sign of life in time is slow, with a connection and without."""
+        self.network.silent.add(WHERE)
+        silent = self.probe()
+        self.network.advance(3.1)
+        self.assertIs(type(silent[0]), Slow)
+        self.network.silent.clear()
+        self.network.advance(5)
+        self.probe()
+        self.network.pump()
+        self.network.pipes[0].other.reading = False
+        frozen = self.probe()
+        self.network.advance(3.1)
+        self.assertIs(type(frozen[0]), Slow)
+
+    def test_stood_still(self) -> None:
+        """That we ourselves did not look for a while is not held against the home."""
+        self.probe()
+        self.network.pump()
+        outcome = self.probe()
+        self.clock.advance(10)
+        self.assertIs(type(outcome[0]), Untried)
+
+    def test_connection_breaks(self) -> None:
+        """When the connection breaks meanwhile, the next one answers."""
+        self.probe()
+        self.network.pump()
+        outcome = self.probe()
+        self.network.cut()
+        self.network.advance(2)
+        self.assertEqual(outcome, [None])
+
+    def test_answer_too_late(self) -> None:
+        """An answer that nobody waits for any longer harms nobody."""
+        self.probe()
+        self.network.pump()
+        waiting = self.client.probe(3)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.network.pump()
+        self.assertTrue(self.client.connected)
+
+    def test_bounded(self) -> None:
+        """Only so many can ask at once."""
+        self.network.silent.add(WHERE)
+        outcomes = [self.probe() for _ in range(16)]
+        self.assertRaises(Untried, self.client.probe, 3)
+        self.network.advance(3.1)
+        self.assertEqual([type(problem) for (problem,) in outcomes], [Slow] * 16)
+
+    def test_stopped(self) -> None:
+        """A client that stops, or has stopped, tells nothing about the home."""
+        self.network.silent.add(WHERE)
+        outcome = self.probe()
+        self.client.stop()
+        self.assertIs(type(outcome[0]), Untried)
+        self.assertRaises(Untried, self.client.probe, 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_descriptors(self) -> None:
+        """That nothing is left to connect with is our own trouble, also for calls."""
+        self.network.connect = lambda where, factory: fail(  # type: ignore[method-assign]
+            ConnectError(errno.EMFILE, "too many open files")
+        )
+        (problem,), call = self.probe(), self.call()
+        self.assertIs(type(problem), Untried)
+        self.assert_failed(call, Untried)
 
 
 class SocketTests(TestCase):

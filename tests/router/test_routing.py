@@ -1,4 +1,4 @@
-"""Callers are referred only when they can follow, and never in circles."""
+"""Where a home's referral leads, who answers for names that nobody has, and how a hop is counted."""
 
 from __future__ import annotations
 
@@ -8,97 +8,69 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.directory.model import Domain, Home, Network, Router
-from rvpfarm.router.routing import Forward, Redirect, choose_home, is_inside, route, with_hops
+from rvpfarm.directory.model import Domain, Home, Router
+from rvpfarm.directory.names import names_of
+from rvpfarm.protocol.address import parse_target
+from rvpfarm.protocol.calls import Busy
+from rvpfarm.router.routing import choose_home, referred_to, with_hops
 from rvpfarm.web.reader import parse_head
-from tests.support.directory import make_account, make_farm
+from tests.support.directory import make_farm
 
 DOMAIN = Domain("im.fabrik.example", aliases=("omnent",))
 HS1 = Home("1", "hs1", "hs1.fabrik.example", 80, 8081)
 HS2 = Home("2", "hs2", "hs2.fabrik.example", 8080, 8081)
-INSIDE = (Network("inside", "10.0.0.0", "10.255.255.255"), Network("inside", "fd00::", "fd00::ffff"))
-PETRA = make_account("im.fabrik.example/instmsg/aliases/Petra", HS2)
-WINDOWS = b"msmsgs/5.1.0.639"
 
 
-class RouteTests(SynchronousTestCase):
-    """The policy, the caller's address and its program decide (protocol notes 10.2)."""
+class ReferredToTests(SynchronousTestCase):
+    """A home's own referral is followed to another home of the farm, and nowhere else (notes 10.3)."""
 
-    def decide(self, home: Home = HS2, **more: Any) -> Redirect | Forward:
-        """The decision about a caller who is inside and can follow, except as said."""
-        farm = make_farm(
-            [DOMAIN], [HS1, home], more.pop("routers", ()), networks=more.pop("networks", INSIDE)
-        )
-        asked = {"peer": "10.1.2.3", "user_agent": WINDOWS, "asked": "im.fabrik.example", **more}
-        return route(make_account(PETRA.key, home), home, farm, **asked)
+    PATH = "/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
 
-    def test_followers_inside(self) -> None:
-        """Windows Messenger inside is referred to the physical URL; everybody else is forwarded."""
-        url = "http://hs2.fabrik.example:8080/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
-        self.assertEqual(self.decide(), Redirect(url))
-        for user_agent in (b"libwww-perl/6", b"", b"Mozilla msmsgs/5"):
-            self.assertEqual(self.decide(user_agent=user_agent), Forward(HS2))
-        self.assertEqual(self.decide(peer="192.0.2.1"), Forward(HS2))
+    def where(self, url: str, *, homes: tuple[Home, ...] = (HS1, HS2), **more: Any) -> Home | None:
+        """Where the referral of the first home leads."""
+        farm = make_farm([DOMAIN], homes, [Router("9", "r1", "r1.fabrik.example", 80, "192.0.2.9")])
+        target = parse_target(b"/instmsg/aliases/petra", b"im.fabrik.example", names_of(farm))
+        return referred_to(url.encode(), target, HS1, farm)
 
-    def test_directory_spelling(self) -> None:
-        """The URL keeps the letter case of the directory, and port 80 is not written (10.1)."""
-        home = Home("2", "hs2", "hs2.fabrik.example", 80, 8081)
-        decision = route(
-            PETRA, home, make_farm([DOMAIN], [home]), peer="::1", user_agent=WINDOWS, asked="omnent"
-        )
-        self.assertEqual(
-            decision,
-            Redirect("http://hs2.fabrik.example/instmsg/local/im.fabrik.example/instmsg/aliases/Petra"),
-        )
+    def test_another_home(self) -> None:
+        """The physical URL of the node at another home is that home, if the port is right too."""
+        self.assertEqual(self.where(f"http://hs2.fabrik.example:8080{self.PATH}"), HS2)
+        self.assertEqual(self.where(f"http://HS2.fabrik.example:8080{self.PATH.upper()}"), HS2)
 
-    def test_policies(self) -> None:
-        """The policy may refer everybody, or nobody."""
-        self.assertIsInstance(self.decide(policy="always", user_agent=b"", peer="192.0.2.1"), Redirect)
-        self.assertEqual(self.decide(policy="never"), Forward(HS2))
-
-    def test_policy_of_the_domain(self) -> None:
-        """Without being told, the domain's own policy decides."""
-        domain = Domain(DOMAIN.name, policies={"referral": "never"})
-        decision = route(
-            PETRA,
-            HS2,
-            make_farm([domain], [HS2], referral="always"),
-            peer="10.1.2.3",
-            user_agent=WINDOWS,
-            asked=DOMAIN.name,
-        )
-        self.assertEqual(decision, Forward(HS2))
-
-    def test_never_in_circles(self) -> None:
-        """A referral that would lead to a router again is not made (notes 1.6), whatever the policy."""
-        for home in (
-            Home("2", "hs2", "im.fabrik.example", 80, 8081),
-            Home("2", "hs2", "omnent", 80, 8081),
-            Home("2", "hs2", "r1.fabrik.example", 80, 8081),
+    def test_out_of_the_farm(self) -> None:
+        """A referral to a server that is none of ours is the home's to give: it is for the caller."""
+        for url in (
+            f"http://im.orchard.example{self.PATH}",
+            "http://im.orchard.example/instmsg/aliases/petra?moved=1",
+            "http://192.0.2.200:8080/",
         ):
-            routers = [Router("9", "r1", "r1.fabrik.example", 80)]
-            self.assertEqual(self.decide(home, policy="always", routers=routers), Forward(home))
-        self.assertEqual(self.decide(policy="always", asked="HS2.fabrik.example"), Forward(HS2))
+            self.assertIsNone(self.where(url), url)
 
+    def test_in_circles(self) -> None:
+        """One to the home itself, to a router, to another node or to nowhere is followed by nobody."""
+        for url in (
+            f"http://hs1.fabrik.example{self.PATH}",
+            f"http://hs2.fabrik.example{self.PATH}",  # on a port where no home is
+            "http://hs2.fabrik.example:8080/instmsg/local/im.fabrik.example/instmsg/aliases/tomasz",
+            "http://hs2.fabrik.example:8080/instmsg/aliases/petra",
+            "http://im.fabrik.example/instmsg/aliases/petra",
+            f"http://im.fabrik.example{self.PATH}",
+            f"http://im.fabrik.example:8080{self.PATH}",
+            f"http://omnent{self.PATH}",
+            f"http://r1.fabrik.example{self.PATH}",
+            f"http://192.0.2.9{self.PATH}",
+            f"https://hs2.fabrik.example:8080{self.PATH}",
+            self.PATH,
+            "",
+            "http://hs2.fabrik.example:8080/\N{SNOWMAN}",
+        ):
+            with self.subTest(url=url):
+                self.assertRaises(Busy, self.where, url)
 
-class IsInsideTests(SynchronousTestCase):
-    """An address is inside when a range says so."""
-
-    def test_ranges(self) -> None:
-        """The ends of a range belong to it, and an IPv4 address is the same when written as IPv6."""
-        for peer in ("10.0.0.0", "10.255.255.255", "::ffff:10.1.1.1", "fd00::1"):
-            self.assertTrue(is_inside(peer, INSIDE), peer)
-        for peer in ("11.0.0.0", "9.255.255.255", "fd00::1:0", "::1", "", "petra"):
-            self.assertFalse(is_inside(peer, INSIDE), peer)
-
-    def test_no_ranges(self) -> None:
-        """Where nothing is said to be inside, everybody is; other kinds of ranges do not count."""
-        self.assertTrue(is_inside("192.0.2.1", ()))
-        self.assertTrue(is_inside("192.0.2.1", [Network("call-back", "10.0.0.0", "10.0.0.1")]))
-
-    def test_bad_range(self) -> None:
-        """A range that is none contains nobody."""
-        self.assertFalse(is_inside("10.0.0.1", [Network("inside", "10.0.0.0", "everywhere")]))
+    def test_home_recorded_at_a_router(self) -> None:
+        """Nor is one to a home whose URL is a router's, by a mistake in the directory."""
+        wrong = Home("2", "hs2", "r1.fabrik.example", 80, 8081)
+        self.assertRaises(Busy, self.where, f"http://r1.fabrik.example{self.PATH}", homes=(HS1, wrong))
 
 
 class ChooseHomeTests(SynchronousTestCase):

@@ -17,7 +17,7 @@ from rvpfarm.auth.digest import Nonces
 from rvpfarm.directory.model import Domain
 from rvpfarm.directory.model import Home as HomeRecord
 from rvpfarm.home.records import Change, Saved
-from rvpfarm.home.server import Home
+from rvpfarm.home.server import LOOK_SECONDS, Home
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import Busy, Call, Limits, Refusal, Relayed, Reply, Unreachable
 from rvpfarm.web.reader import RequestReader, parse_head
@@ -211,8 +211,10 @@ class LocalHome:
         return self.elsewhere_answer
 
     def stop(self) -> None:
-        """Stop the home."""
-        self.home.stopService()
+        """Stop the home, for as long as that takes."""
+        stopped = self.home.stopService()
+        while not stopped.called:
+            self.clock.advance(LOOK_SECONDS)
 
     def ask(
         self,

@@ -102,6 +102,8 @@ class PrepareFarmTests(SynchronousTestCase):
             (homes["home2"].host, homes["home2"].address, homes["home2"].port, homes["home2"].link_port),
             ("home2.farm.localhost", "127.0.0.12", 8080, 8081),
         )
+        places = [server.metrics for server in (*farm.routers.values(), *farm.homes.values())]
+        self.assertEqual(places, [f"127.0.0.1:{port}" for port in range(9464, 9468)])
         routers = {router.name: (router.host, router.address) for router in farm.routers.values()}
         self.assertEqual(
             routers,
@@ -129,6 +131,14 @@ class PrepareFarmTests(SynchronousTestCase):
         changes = len(handlers.list_audit(self.store()))
         self.assertEqual(self.prepare(), first)
         self.assertEqual(len(handlers.list_audit(self.store())), changes)
+
+    def test_address_form(self) -> None:
+        """IM addresses are mail addresses without asking a DNS, unless an administrator says otherwise."""
+        self.prepare()
+        self.assertEqual(self.farm().policy("address-form", "im.farm.localhost"), "mail")
+        handlers.set_policy(self.store(), "address-form", "im")
+        self.prepare()
+        self.assertEqual(self.farm().policy("address-form"), "im")
 
     def test_one_password(self) -> None:
         """One password for all, at the first start or a later one, stays until there is another."""

@@ -54,6 +54,14 @@ class ServerStringTests(SynchronousTestCase):
         self.successResultOf(endpoint.listen(self.factory))
         self.assertEqual([each[0] for each in self.reactor.sslServers], [443])
 
+    def test_proxied(self) -> None:
+        """Plain or with TLS, a listener demands preambles where it is told to, and only there."""
+        key, certificate = map(quoteStringArgument, write_certificate(folder(self)))
+        for description in ("fast:tcp:80", f"fast:ssl:443:privateKey={key}:certKey={certificate}"):
+            for option, proxied in (("", False), (":proxyProtocol=0", False), (":proxyProtocol=1", True)):
+                endpoint = serverFromString(self.reactor, description + option)
+                self.assertEqual(endpoint.proxied, proxied)
+
     def listening(self, kind: int = socket.SOCK_STREAM) -> socket.socket:
         """A socket that another process may have opened."""
         sock = socket.socket(socket.AF_INET, kind)
@@ -156,6 +164,7 @@ class ServerStringTests(SynchronousTestCase):
             ("fast:systemd:INET:name=web:backlog=7", "fast:fd:3:backlog=7"),
             ("fast:systemd:domain=INET:index=0", "fast:fd:3"),
             ("fast:fd:9:backlog=7", "fast:fd:3:backlog=7"),
+            ("fast:tcp:80:proxyProtocol=1", "fast:fd:3:proxyProtocol=1"),
         ):
             self.assertEqual(on_descriptor(description, 3), expected)
 
@@ -182,6 +191,7 @@ class ServerStringTests(SynchronousTestCase):
             ("fast:tcp:80:81", "too many"),
             ("fast:tcp:80:backlog=x", "backlog"),
             ("fast:tcp:80:reusePort=yes", "reusePort"),
+            ("fast:tcp:80:proxyProtocol=2", "proxyProtocol"),
             ("fast:tcp:80:iface=::1", "too many|iface"),
             ("fast:ssl:443:privateKey=/nowhere/key.pem", "/nowhere/key.pem"),
         ):

@@ -431,7 +431,7 @@ class ListeningTests(FastTestCase):
         connecting = self.connect(
             port.getHost().port, tls=ClientTLS(LOOPBACK, f"{directory}/certificate.pem")
         )
-        while not port._shaking:  # type: ignore[attr-defined]
+        while not port._arrivals.under_way:  # type: ignore[attr-defined]
             await deferLater(reactor, 0)
         self.assertEqual(made, [])
         await port.stopListening()

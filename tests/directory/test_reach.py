@@ -7,7 +7,7 @@ from dataclasses import replace
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Farm, Home, Network, Router
-from rvpfarm.home.reach import barred, blocked_by
+from rvpfarm.directory.reach import barred, blocked_by
 from rvpfarm.protocol.address import Names, parse_call_back
 
 FARM = Farm(

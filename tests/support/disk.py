@@ -1,0 +1,51 @@
+"""A disk in memory, with the tables of a home's journal: what was committed is there, whatever became of the home."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from rvpfarm.home.records import Change, Saved
+from rvpfarm.home.tables import SCHEMA, read_rows, runs
+
+
+class Disk:
+    """What stays of a home when its process is gone.
+
+    @ivar full: nothing more fits on it.
+    @ivar slow: commits take so many times as long as usual.
+    @ivar incarnation: of the last start.
+    """
+
+    def __init__(self) -> None:
+        self.full = False
+        self.slow = 1.0
+        self.incarnation = 0
+        self._database = sqlite3.connect(":memory:", isolation_level=None)
+        for statement in SCHEMA:
+            self._database.execute(statement)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Execute all of C{changes} or none.
+
+        @raise sqlite3.OperationalError: the disk is full.
+        """
+        self._database.execute("BEGIN")
+        try:
+            for statements, rows in runs(changes):
+                for statement in statements:
+                    self._database.executemany(statement, rows)
+            if self.full:
+                raise sqlite3.OperationalError("database or disk is full")
+        except BaseException:
+            self._database.execute("ROLLBACK")
+            raise
+        self._database.execute("COMMIT")
+
+    def read(self) -> Saved:
+        """Everything that is on it."""
+        return read_rows(self._database)
+
+    def close(self) -> None:
+        """It is not needed any more."""
+        self._database.close()
