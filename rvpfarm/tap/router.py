@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import IService
 
 from rvpfarm.link.links import Links
+from rvpfarm.link.parts import WHOLE_LIMIT
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
 from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
@@ -40,7 +41,12 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     record = record_of(directory.farm().routers, options, "router")
     directory.setServiceParent(top)
     links = Links(
-        reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
+        reactor,
+        connector(reactor),
+        key=load_key(options).link,
+        name=options["name"],
+        metrics=metrics,
+        piecewise=True,
     )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
@@ -54,6 +60,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         name=options["name"],
         on_gone=router.gone,
         withheld=options["schemes"],
+        stream_over=WHOLE_LIMIT,
     )
     listening = ListeningService(
         reactor,
