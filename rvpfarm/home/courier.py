@@ -32,6 +32,17 @@ class Priority(IntEnum):
     MESSAGE = 2
 
 
+class Hearing(Protocol):
+    """What becomes of a piece of news."""
+
+    @property
+    def obsolete(self) -> bool:
+        """Is it not worth telling any more?"""
+
+    def arrived(self) -> None:
+        """One destination has it."""
+
+
 @dataclass(slots=True, eq=False)
 class Letter:
     """One NOTIFY on its way to one destination.
@@ -41,7 +52,7 @@ class Letter:
     @ivar node: key of the node on whose behalf it is sent.
     @ivar done: told once, what became of the first attempt.
     @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
-    @ivar heard: told when the destination has it, at whichever attempt.
+    @ivar hearing: told when the destination has it, at whichever attempt, and asked before each but the first.
     @ivar about: key of the node whose state it tells; a newer letter about the same node makes it obsolete
         once it waits to be tried again, lest it arrive last.
     """
@@ -53,7 +64,7 @@ class Letter:
     done: Callable[[Outcome], None] | None = None
     key: Hashable = None
     gone: Callable[[], None] | None = None
-    heard: Callable[[], None] | None = None
+    hearing: Hearing | None = None
     about: str = ""
     attempt: int = 0
 
@@ -227,10 +238,10 @@ class Courier:
     ) -> None:
         """What the answer to a property notification means (6.5)."""
         status = result if isinstance(result, int) else 0
-        if letter.heard is not None and (
+        if letter.hearing is not None and (
             outcome is Outcome.DELIVERED or (line.destination.is_client and status)
         ):
-            letter.heard()
+            letter.hearing.arrived()
         if line.destination.is_client and status:
             return
         if status in (403, 404):
@@ -261,11 +272,12 @@ class Courier:
     def _again(self, line: _Line, letter: Letter) -> None:
         """The time to retry has come."""
         line.retries.pop(letter.key, None)
-        if len(line.queue) >= QUEUE and not self._make_room(line, letter):
+        obsolete = letter.hearing is not None and letter.hearing.obsolete
+        if obsolete or (len(line.queue) >= QUEUE and not self._make_room(line, letter)):
             self._count(Outcome.DROPPED.value)
-            return
-        line.queue.append(letter)
-        self.queued += 1
+        else:
+            line.queue.append(letter)
+            self.queued += 1
         if not line.busy:
             self._next(line)
 

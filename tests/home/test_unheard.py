@@ -118,6 +118,17 @@ class UnheardTests(UnheardCase):
         self.at.clock.advance(0)
         self.assertEqual(self.renew(self.tomasz, TOMASZ), ["away"])
 
+    def test_ended_meanwhile(self) -> None:
+        """What could not be delivered is not tried again for a subscription that has ended: others may have
+        told something newer by then."""
+        self.at.outgoing.answers[PORT] = Unreachable("down")
+        self.at.state("busy")
+        number = self.tomasz.header(b"Subscription-Id").decode()
+        self.at.ask("UNSUBSCRIBE", "/p", who=TOMASZ, Subscription_Id=number)
+        self.at.outgoing.take()
+        self.at.clock.pump(RETRY_SECONDS)
+        self.assertEqual(self.at.outgoing.take(), [])
+
     def test_blocked(self) -> None:
         """Nobody hears by a renewal what he may not see."""
         self.at.outgoing.answers[PORT] = Unreachable("down")
