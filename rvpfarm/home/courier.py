@@ -130,10 +130,14 @@ class Courier:
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
         self._dead: dict[str, set[str]] = {}
+        self._stopped = False
         self.queued = 0
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
+        if self._stopped:
+            self._tell(letter, Outcome.DROPPED)
+            return
         line = self._lines.get(destination.name)
         if line is None:
             line = self._lines[destination.name] = _Line(destination)
@@ -176,11 +180,14 @@ class Courier:
                 self.revive_one(name, host)
 
     def stop(self) -> None:
-        """Give up everything that waits or is to be retried."""
+        """Give up everything that waits or is to be retried, and send nothing more."""
+        self._stopped = True
         for line in self._lines.values():
             for _, call in line.retries.values():
                 call.cancel()
-            for letter in line.queue:
+            line.retries.clear()
+            waiting, line.queue = line.queue, deque()
+            for letter in waiting:
                 self._tell(letter, Outcome.DROPPED)
         self._lines.clear()
         self._dead.clear()
@@ -227,7 +234,7 @@ class Courier:
         """The destination took the letter, refused it or failed."""
         line.busy = False
         outcome = _judge(result)
-        if letter.priority is Priority.PRESENCE:
+        if letter.priority is Priority.PRESENCE and not self._stopped:
             self._property_answered(line, letter, result, outcome)
         self._tell(letter, outcome)
         if not line.busy:

@@ -111,6 +111,9 @@ class FarmDestination:
         except Refusal as refusal:
             done(refusal.status)
             return
+        except Unreachable as problem:
+            done(problem)
+            return
         if isinstance(answer, Deferred):
             answer.addCallbacks(lambda reply: done(_handed_over(reply.status)), _failed, errbackArgs=(done,))
         else:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.courier import RETRY_SECONDS
-from rvpfarm.protocol.calls import Reply, Slow, Unreachable
+from rvpfarm.home.delivery import FarmDestination
+from rvpfarm.protocol.calls import Call, Reply, Slow, Unreachable
 from tests.support.disk import Disk
 from tests.support.homes import DOMAIN, PETRA, TOMASZ, Asked, LocalHome
 
@@ -154,6 +155,20 @@ class RestartTests(UnheardCase):
         again.outgoing.answers[PORT] = 200
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), ["online"])
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), [])
+
+
+class FarmDestinationTests(SynchronousTestCase):
+    """The way to another home."""
+
+    def test_no_way(self) -> None:
+        """A link that takes nothing more, as when this home stops, is an outcome like any other."""
+
+        def elsewhere(call: Call) -> Reply:
+            raise Unreachable("the link is closed")
+
+        outcomes: list[int | Unreachable] = []
+        FarmDestination("farm:1", OLGA.encode(), elsewhere).send(b"", b"", outcomes.append)
+        self.assertEqual([type(outcome) for outcome in outcomes], [Unreachable])
 
 
 _ONLY_PETRA = (

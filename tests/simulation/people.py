@@ -112,7 +112,7 @@ class Hold:
         held, oracle = self.held, self._place.oracle
         if held is None:
             return
-        self._place.over.add(held.id)
+        self._place.over.add((self.node, held.id))
         oracle.ending(held)
         headers = [f"Subscription-Id: {held.id}"]
         allowed = (200, 412) if held.state == "ending" else (200, 403, 412)  # another home has other ids
@@ -134,7 +134,7 @@ class Hold:
             return False
         id, lifetime = int(answer.headers[b"subscription-id"]), int(answer.headers[b"subscription-lifetime"])
         self.held = place.oracle.subscribed(place.user, self.node, id, lifetime, answer)
-        place.over.discard(id)
+        place.over.discard((self.node, id))
         if self.kind == "pragma/notify":
             place.signed_in()
         else:
@@ -152,7 +152,7 @@ class Hold:
             place.oracle.renewed(held, int(answer.headers[b"subscription-lifetime"]), answer)
         elif answer.status in (403, 412):
             place.oracle.unknown(held, answer)
-            place.over.add(held.id)
+            place.over.add((self.node, held.id))
             self.held = None
         return answer.status == 200
 
@@ -164,7 +164,7 @@ class Place:
     @ivar leaving: it is signing out.
     @ivar seen: the state of each contact, as its user sees it.
     @ivar notices: how many notifications of each contact it has had.
-    @ivar over: the ids of the subscriptions that it has ended or lost, whose last news it does not look at.
+    @ivar over: the subscriptions that it has ended or lost, by node and id, whose last news it does not look at.
     """
 
     def __init__(self, around: Surroundings, person: Person, host: Host, *, closes: bool) -> None:
@@ -178,7 +178,7 @@ class Place:
         self.on = self.leaving = False
         self.seen: dict[str, str] = {}
         self.notices: dict[str, int] = {}
-        self.over: set[int] = set()
+        self.over: set[tuple[str, int]] = set()
         self.holds: dict[tuple[str, str], Hold] = {}
         self.mood = "well"
         self._starts = 0
@@ -430,7 +430,7 @@ class Place:
         if sender != DOMAIN:
             self.oracle.complain(f"{self.name} was told how {about} is, by {sender}")
         id = int(call.headers[b"subscription-id"])
-        if id in self.over:
+        if (about, id) in self.over:
             self._around.log(f"{self.name} does not look at news of {about} by subscription {id}, which is over")
             return
         self.notices[about] = self.notices.get(about, 0) + 1
