@@ -52,7 +52,7 @@ class Letter:
     @ivar node: key of the node on whose behalf it is sent.
     @ivar done: told once, what became of the first attempt.
     @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
-    @ivar hearing: told when the destination has it, at whichever attempt, and asked before each but the first.
+    @ivar hearing: told when the destination has it, at whichever attempt; asked before each but the first.
     @ivar about: key of the node whose state it tells; a newer letter about the same node makes it obsolete
         once it waits to be tried again, lest it arrive last.
     """
