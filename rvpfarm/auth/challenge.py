@@ -7,7 +7,7 @@ each way of proving is a L{Scheme}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
@@ -61,6 +61,9 @@ PROVED = frozenset({"digest", "ntlm"})
 
 #: The method that is counted when the C{Authorization} is of a scheme that is not offered.
 OTHER_METHOD = "other"
+
+#: Whose identities are kept ready; beyond this many all are forgotten.
+KNOWN_LIMIT = 20_000
 
 #: What the credentials of somebody unknown are compared with, so that he costs what others cost.
 _NOBODY = (Verifier("digest-md5", "", "", ""),) * 16
@@ -135,25 +138,47 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What somebody may try who is to prove to be of a domain, at one kind of listener.
+
+    @ivar required: proof is asked for at all.
+    @ivar words: the offered schemes, in the order of their challenges.
+    @ivar failed_logins: how many failures of one account at one address are let pass.
+    @ivar schemes: those that one of C{words} names.
+    """
+
+    required: bool
+    words: tuple[str, ...]
+    failed_logins: int
+    schemes: tuple[Scheme, ...]
+
+
+# Made once per call: a frozen dataclass costs four times as much.
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One call whose sender is to be made out.
 
     @ivar claimed: who it says it is from.
     @ivar domain: the IM domain whose policies and realm count.
-    @ivar words: the offered schemes, in the order of their challenges.
+    @ivar offer: what may be tried.
     """
 
     call: Call
     target: Target
     claimed: Principal | None
     domain: str
-    words: tuple[str, ...]
+    offer: Offer
     names: Names
     logins: Logins
     directory: Directory
     now: float
-    random8: bytes
+    random: Callable[[int], bytes]
     throttle: Throttle | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The offered schemes, in the order of their challenges."""
+        return self.offer.words
 
     def held(self, account: Account | None) -> str:
         """Why credentials of C{account} are not to be looked at, for there were too many wrong ones.
@@ -166,7 +191,7 @@ class Attempt:
         """
         if self.throttle is None:
             return ""
-        allowed = int(self.logins.farm.policy("failed-logins", self.domain))
+        allowed = self.offer.failed_logins
         key = "" if account is None else account.key
         return self.throttle.holds(key, self.call.peer, self.now, allowed)
 
@@ -180,6 +205,15 @@ class Proved:
 
     account: Account
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The identity that a proof made out last, kept since people call again and again."""
+
+    account: Account
+    proof: str
+    identity: Identity
 
 
 class Scheme(Protocol):
@@ -298,6 +332,8 @@ class Gate:
         self._on_miss = on_miss
         self._throttle = throttle
         self._logins = Logins(Farm())
+        self._offers: dict[tuple[str, int], Offer] = {}
+        self._identities: dict[str, Known] = {}
 
     def identify(
         self,
@@ -307,10 +343,11 @@ class Gate:
         names: Names,
         directory: Directory,
         now: float,
-        random8: bytes,
+        random: Callable[[int], bytes],
     ) -> Identity | Deferred[Identity]:
         """Find out who makes C{call}; everything it may raise may also come through the Deferred.
 
+        @param random: that many unpredictable bytes.
         @raise Unproven: credentials are needed, and the challenges say which.
         @raise Forbidden: the caller is not who the call claims to be from.
         @raise BadRequest: the claim or the credentials are malformed.
@@ -321,23 +358,11 @@ class Gate:
             return Identity(claimed, "internal")
         local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
         domain = local or target.domain
-        if farm.policy("authentication", domain) == "off":
+        offer = self._offer(call, farm, domain)
+        if not offer.required:
             return Identity(claimed, "none" if claimed is None else "assertion")
-        if self._logins.farm is not farm:
-            self._logins = Logins(farm)
-        words = _offered(call, farm, domain)
         attempt = Attempt(
-            call,
-            target,
-            claimed,
-            domain,
-            words,
-            names,
-            self._logins,
-            directory,
-            now,
-            random8,
-            self._throttle,
+            call, target, claimed, domain, offer, names, self._logins, directory, now, random, self._throttle
         )
         credentials = call.headers.get(b"authorization")
         scheme = self._scheme(attempt, credentials)
@@ -346,7 +371,7 @@ class Gate:
         if credentials is not None:
             self._count(OTHER_METHOD, "malformed")
         if credentials is not None or local is not None:
-            raise self._challenge(attempt.domain, words, now, random8)
+            raise self._challenge(attempt.domain, offer.words, now, random)
         return Identity(claimed, "none" if claimed is None else "assertion")
 
     def recall(self, key: str, peer: str, now: float) -> None:
@@ -354,34 +379,44 @@ class Gate:
         if self._throttle is not None:
             self._throttle.proved(key, peer, now)
 
-    def unproven(self, call: Call, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
+    def unproven(
+        self, call: Call, target: Target, farm: Farm, now: float, random: Callable[[int], bytes]
+    ) -> Refusal:
         """The refusal of an anonymous call that might succeed with credentials (protocol notes 8.4)."""
-        if farm.policy("authentication", target.domain) == "off":
+        offer = self._offer(call, farm, target.domain)
+        if not offer.required:
             return Forbidden("you may not do that here")
-        words = _offered(call, farm, target.domain)
-        return self._challenge(target.domain, words, now, random8)
+        return self._challenge(target.domain, offer.words, now, random)
+
+    def _offer(self, call: Call, farm: Farm, domain: str) -> Offer:
+        """What may be tried: what the domain offers, less what the caller's listener does not."""
+        if self._logins.farm is not farm:
+            self._logins = Logins(farm)
+            self._offers.clear()
+        offer = self._offers.get((domain, call.withheld))
+        if offer is None:
+            offered = farm.policy("schemes", domain).split()
+            words = tuple(word for word in offered if not call.withheld >> SIGN_IN_SCHEMES.index(word) & 1)
+            offer = self._offers[domain, call.withheld] = Offer(
+                farm.policy("authentication", domain) != "off",
+                words,
+                int(farm.policy("failed-logins", domain)),
+                tuple(scheme for scheme in self._schemes if not set(words).isdisjoint(scheme.words)),
+            )
+        return offer
 
     def _scheme(self, attempt: Attempt, credentials: bytes | None) -> Scheme | None:
         """The offered scheme that can say something about this call."""
-        token = None if credentials is None else credentials.strip().partition(b" ")[0].lower()
-        for scheme in self._schemes:
-            if any(word in attempt.words for word in scheme.words) and (
-                scheme.holds(attempt.call.connection) if token is None else scheme.token == token
-            ):
-                return scheme
-        return None
+        if credentials is None:
+            connection = attempt.call.connection
+            return next((scheme for scheme in attempt.offer.schemes if scheme.holds(connection)), None)
+        token = credentials.strip().partition(b" ")[0].lower()
+        return next((scheme for scheme in attempt.offer.schemes if scheme.token == token), None)
 
     def _prove(
         self, attempt: Attempt, scheme: Scheme, credentials: bytes | None
     ) -> Identity | Deferred[Identity]:
         """Let C{scheme} find the account, now or later."""
-
-        def proven(found: Account | Proved) -> Identity:
-            account, headers = (found.account, found.headers) if isinstance(found, Proved) else (found, ())
-            if self._throttle is not None and credentials is not None:
-                self._throttle.proved(account.key, attempt.call.peer, attempt.now)
-            identity = _identity(attempt, account, scheme.proof)
-            return replace(identity, headers=headers) if headers else identity
 
         def later(failure: Failure) -> Failure:
             if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
@@ -389,12 +424,36 @@ class Gate:
             return failure
 
         try:
-            account = scheme.prove(attempt, credentials)
+            found = scheme.prove(attempt, credentials)
         except (Unfit, BadRequest, DirectoryUnavailable) as problem:
             raise self._refusal(attempt, scheme, problem) from None
-        if isinstance(account, Deferred):
-            return account.addCallbacks(proven, later)
-        return proven(account)
+        if isinstance(found, Deferred):
+            return found.addCallbacks(lambda found: self._proven(attempt, scheme, credentials, found), later)
+        return self._proven(attempt, scheme, credentials, found)
+
+    def _proven(
+        self, attempt: Attempt, scheme: Scheme, credentials: bytes | None, found: Account | Proved
+    ) -> Identity:
+        """The caller is who he proved to be, if he claims nothing else.
+
+        @raise Forbidden: he does (invariant: authenticated user = C{RVP-From-Principal}).
+        """
+        account, headers = (found.account, found.headers) if isinstance(found, Proved) else (found, ())
+        if self._throttle is not None and credentials is not None:
+            self._throttle.proved(account.key, attempt.call.peer, attempt.now)
+        if attempt.claimed is not None and attempt.claimed.key != account.key:
+            raise Forbidden("you are not the principal that the call claims to be from")
+        if headers:
+            return Identity(Principal(account.key, account.url, False), scheme.proof, headers)
+        known = self._identities.get(account.key)
+        if known is None or known.proof != scheme.proof or known.account is not account:
+            known = Known(
+                account, scheme.proof, Identity(Principal(account.key, account.url, False), scheme.proof)
+            )
+            if len(self._identities) >= KNOWN_LIMIT:
+                self._identities.clear()
+            self._identities[account.key] = known
+        return known.identity
 
     def _refusal(
         self, attempt: Attempt, scheme: Scheme, problem: Unfit | BadRequest | DirectoryUnavailable
@@ -412,7 +471,7 @@ class Gate:
         if problem.lines is not None:
             headers = tuple((b"WWW-Authenticate", line) for line in problem.lines)
             return Unproven(headers=headers, close=problem.close)
-        refusal = self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random8, problem.stale)
+        refusal = self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random, problem.stale)
         refusal.close = problem.close
         return refusal
 
@@ -426,10 +485,15 @@ class Gate:
             self._on_miss(miss)
 
     def _challenge(
-        self, domain: str, words: tuple[str, ...], now: float, random8: bytes, stale: bool = False
+        self,
+        domain: str,
+        words: tuple[str, ...],
+        now: float,
+        random: Callable[[int], bytes],
+        stale: bool = False,
     ) -> Unproven:
         """Every offered scheme on a line of its own (protocol notes 9.1), with a new nonce."""
-        nonce = self._nonces.issue(now, random8)
+        nonce = self._nonces.issue(now, random(8))
         return Unproven(
             headers=tuple(
                 (b"WWW-Authenticate", self._by_word[word].challenge(word, domain, nonce, stale))
@@ -444,14 +508,6 @@ class Gate:
             self._on_failure(method, cause)
 
 
-def _offered(call: Call, farm: Farm, domain: str) -> tuple[str, ...]:
-    """What may be tried: what the domain offers, less what the caller's listener does not."""
-    words = farm.policy("schemes", domain).split()
-    if not call.withheld:
-        return tuple(words)
-    return tuple(word for word in words if not call.withheld >> SIGN_IN_SCHEMES.index(word) & 1)
-
-
 def _claim(call: Call, names: Names) -> Principal | None:
     """Who the call says it is from.
 
@@ -464,16 +520,6 @@ def _claim(call: Call, names: Names) -> Principal | None:
         return parse_principal(value.decode(), names)
     except UnicodeDecodeError:
         raise BadRequest("the principal is not a URL") from None
-
-
-def _identity(attempt: Attempt, account: Account, proof: str) -> Identity:
-    """The caller is who he proved to be, if he claims nothing else.
-
-    @raise Forbidden: he does (invariant: authenticated user = C{RVP-From-Principal}).
-    """
-    if attempt.claimed is not None and attempt.claimed.key != account.key:
-        raise Forbidden("you are not the principal that the call claims to be from")
-    return Identity(Principal(account.key, account.url, False), proof)
 
 
 def _is_of(uri: str, attempt: Attempt) -> bool:

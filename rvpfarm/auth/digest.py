@@ -36,8 +36,13 @@ _ESCAPED = re.compile(r'\\(["\\])')
 _HEX = re.compile(r"[0-9a-fA-F]+")
 _LONGEST = 4096
 
+#: What every answer to our challenges has, and in how many spellings clients are remembered to write it.
+_NEEDED = frozenset(("username", "realm", "nonce", "uri", "response", "cnonce", "nc", "qop"))
+_SPELLINGS_KEPT = 16
 
-@dataclass(frozen=True, slots=True)
+
+# Made once per call: a frozen dataclass costs four times as much.
+@dataclass(slots=True)
 class DigestAnswer:
     """What a client answered to a challenge.
 
@@ -65,6 +70,9 @@ def parse_authorization(value: bytes) -> DigestAnswer:
 
     @raise BadRequest: it is not an answer to one of our challenges.
     """
+    usual = _recognise(value)
+    if usual is not None:
+        return usual
     scheme, _, text = value.strip().partition(b" ")
     if scheme.lower() != b"digest" or len(value) > _LONGEST:
         raise BadRequest("the Digest credentials are malformed")
@@ -84,6 +92,7 @@ def parse_authorization(value: bytes) -> DigestAnswer:
         raise BadRequest("the nonce count is not eight hexadecimal digits")
     if len(response) != _HEXADECIMALS[algorithm] or not _HEX.fullmatch(response):
         raise BadRequest("the Digest response is not a hash")
+    _learn(parts, value)
     return DigestAnswer(username, realm, nonce, uri, cnonce, int(count, 16), count, response, algorithm)
 
 
@@ -127,8 +136,7 @@ def verify(answer: DigestAnswer, method: bytes, verifiers: Sequence[Verifier]) -
     verifier = find_verifier(answer, verifiers)
     secret = "0" * _HEXADECIMALS[answer.algorithm] if verifier is None else verifier.secret
     expected = response(answer, method, secret)
-    fits = hmac.compare_digest(expected, answer.response)
-    return fits and verifier is not None
+    return hmac.compare_digest(expected, answer.response) and verifier is not None
 
 
 #: How far ahead the clock of another member may be, in milliseconds, before its nonces count as stale.
@@ -204,13 +212,13 @@ class Nonces:
         To be asked only once the credentials proved right, so that nobody else can use counts up or
         fill the memory.
         """
-        issued = self._issued(nonce)
+        use = self._uses.get(nonce)  # whose signature was looked at when it was used first
+        issued = self._issued(nonce) if use is None else use.issued
         if issued is None:
             return Verdict.FORGED
         at = int(now * 1000)
         if not at - self._lifetime <= issued <= at + CLOCK_DIFFERENCE:
             return Verdict.STALE
-        use = self._uses.get(nonce)
         if use is None:
             if issued < self._floor:
                 return Verdict.STALE
@@ -255,6 +263,57 @@ def _count(use: _Use, nc: int) -> Verdict:
         return Verdict.REPLAYED
     use.seen |= bit
     return Verdict.FRESH
+
+
+# A client writes its pairs in one order for ever.  The orders that were met, as patterns of what they look
+# like when nothing in them is escaped or out of the ordinary: a tenth of the cost of L{_parts}.
+_spellings: list[re.Pattern[bytes]] = []
+
+
+def _recognise(value: bytes) -> DigestAnswer | None:
+    """What C{value} says if it is written like one that L{parse_authorization} has understood."""
+    if len(value) > _LONGEST:
+        return None
+    for place, spelling in enumerate(_spellings):
+        match = spelling.fullmatch(value)
+        if match is None:
+            continue
+        if place:
+            _spellings.insert(0, _spellings.pop(place))
+        username, realm, nonce, uri, cnonce, count, response = [
+            text.decode()
+            for text in match.group("username", "realm", "nonce", "uri", "cnonce", "nc", "response")
+        ]
+        number = int(count, 16)
+        if not number:
+            return None
+        return DigestAnswer(username, realm, nonce, uri, cnonce, number, count, response, "MD5")
+    return None
+
+
+def _learn(parts: dict[str, str], value: bytes) -> None:
+    """Recognise the spelling of C{value} from now on; of MD5 alone, which is what clients have."""
+    if not parts.keys() >= _NEEDED or parts.get("algorithm", "MD5") != "MD5":
+        return
+    pattern = [rb"Digest "]
+    for number, (name, content) in enumerate(parts.items()):
+        plain = value.count(b'%b="%b"' % (name.encode(), content.encode()))
+        quote = b'"' if plain else b""
+        inside = _SHAPES.get(name, rb'[^"\\\x80-\xff]*' if quote else rb'[^\s",;=\x80-\xff]+')
+        if name in ("qop", "algorithm"):
+            inside = re.escape(content.encode())
+        named = rb"(?P<%b>%b)" % (name.encode(), inside) if name in _NEEDED else inside
+        pattern.append(
+            rb"%b%b=%b%b%b" % (b", ?" if number else b"", re.escape(name.encode()), quote, named, quote)
+        )
+    made = re.compile(b"".join(pattern))
+    if made.fullmatch(value):  # it is written as plainly as that
+        _spellings.insert(0, made)
+        del _spellings[_SPELLINGS_KEPT:]
+
+
+#: What is in the pairs whose form is known.
+_SHAPES = {"nc": rb"[0-9a-fA-F]{8}", "response": rb"[0-9a-f]{32}"}
 
 
 def _parts(text: str) -> dict[str, str]:

@@ -39,6 +39,9 @@ ROOM = {"pair": 1, "address": 5, "account": 3}
 #: For how long an address counts as one where an account signs in, from the last time it did.
 FAMILIAR_SECONDS = 30 * 86400.0
 
+#: It is noted no more often than this, since it is so with every call.
+_TOUCHED_SECONDS = 60.0
+
 #: Bits of an IPv6 address that tell one customer of a provider from the next.
 _SITE = 64
 
@@ -171,6 +174,9 @@ class Throttle:
     def proved(self, account: str, address: str, now: float) -> None:
         """C{account} signed in from C{address}: it may do so again, whatever strangers do."""
         key = (account, site_of(address))
+        since = self._familiar.get(key)
+        if since is not None and 0 <= now - since < _TOUCHED_SECONDS:
+            return
         self._familiar[key] = now
         self._familiar.move_to_end(key)
         if len(self._familiar) > self._most:

@@ -155,9 +155,7 @@ class Home(Service):
         parse_ack(headers)
         farm = self._directory.farm()
         now = self._clock.seconds()
-        identity = self._gate.identify(
-            call, target, farm, names_of(farm), self._directory, now, self._random(8)
-        )
+        identity = self._gate.identify(call, target, farm, names_of(farm), self._directory, now, self._random)
         if isinstance(identity, Deferred):
             return identity.addCallback(lambda identity: self._receive(call, target, account, identity))
         return self._receive(call, target, account, identity)
@@ -191,7 +189,7 @@ class Home(Service):
         if account is None or not account.enabled:
             asked = farm.policy("authentication", target.domain) != "off"
             if asked and identity.proof == "none":  # names cannot be harvested without saying who one is
-                raise self._gate.unproven(call, target, farm, self._clock.seconds(), self._random(8))
+                raise self._gate.unproven(call, target, farm, self._clock.seconds(), self._random)
             raise NotFound("there is no such node")
         if identity.proof != "none":
             self.courier.revive(call.peer)
@@ -206,7 +204,7 @@ class Home(Service):
         except Unproven as refusal:
             if refusal.headers:
                 raise
-            raise self._gate.unproven(call, target, farm, visit.now, self._random(8)) from None
+            raise self._gate.unproven(call, target, farm, visit.now, self._random) from None
         finally:
             self.keeper.settle(node)
 
