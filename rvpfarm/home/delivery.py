@@ -23,7 +23,7 @@ from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
 from rvpfarm.protocol.notifications import PropertyNotice
 from rvpfarm.web.responses import Response
-from rvpfarm.web.writer import render_head
+from rvpfarm.web.writer import render_fields, render_opening
 
 #: How many watchers are told in one turn of the loop.
 SLICE = 100
@@ -59,7 +59,7 @@ class Sender(Protocol):
 class CallBackDestination:
     """A client's listener, or whatever else a subscriber named by its own URL."""
 
-    __slots__ = ("_outgoing", "_port", "authority", "host", "name", "target")
+    __slots__ = ("_outgoing", "_port", "host", "name", "opening")
     is_client = True
 
     def __init__(self, url: str, outgoing: Sender) -> None:
@@ -69,9 +69,8 @@ class CallBackDestination:
         call_back = parse_call_back(url, _NO_NAMES)
         self.name = url
         self.host = call_back.host
-        self.target = call_back.path.encode()
         authority = call_back.host if call_back.port == 80 else f"{call_back.host}:{call_back.port}"
-        self.authority = authority.encode()
+        self.opening = render_opening(b"NOTIFY", call_back.path.encode(), authority.encode())
         self._port = call_back.port
         self._outgoing = outgoing
 
@@ -133,6 +132,9 @@ def _failed(failure: Failure, done: Done) -> None:
 
 
 _NO_NAMES = Names({}, {})
+
+#: Between homes the answer waits for the client, so that the figures tell the truth.
+_DEEP_OR = b"RVP-Ack-Type: DeepOr\r\n"
 
 
 class Herald:
@@ -330,25 +332,17 @@ class Herald:
         self, destination: Destination, watcher: Subscription, job: _Job, body: bytes, hops: int
     ) -> None:
         """Put the notification of one watcher into the queue of one destination."""
-        spread, account = job.spread, job.account
+        spread = job.spread
         spread.sent()
-        headers = [
-            (b"RVP-Hop-Count", b"%d" % hops),
-            (b"RVP-From-Principal", account.domain.encode()),
-            (b"Subscription-Id", b"%d" % watcher.id),
-            (b"Content-Type", b"text/xml"),
-        ]
         if isinstance(destination, CallBackDestination):
-            target, host = destination.target, destination.authority
+            opening = destination.opening
         else:
             host, slash, path = watcher.callee.encode().partition(b"/")
-            target = slash + path
-            # Between homes the answer waits for the client, so that the figures tell the truth.
-            headers.insert(0, (b"RVP-Ack-Type", b"DeepOr"))
+            opening = render_opening(b"NOTIFY", slash + path, host) + _DEEP_OR
         self._courier.post(
             destination,
             Letter(
-                head=render_head(b"NOTIFY", target, host, headers, body),
+                head=opening + job.fields(hops, watcher.id, len(body)),
                 body=body,
                 priority=Priority.PRESENCE,
                 node=watcher.callee,
@@ -369,7 +363,7 @@ class ServerDestination(CallBackDestination):
 class _Job:
     """One piece of news on its way to those who watch."""
 
-    __slots__ = ("account", "last", "left", "notice", "spread", "state", "watchers")
+    __slots__ = ("_origin", "account", "last", "left", "notice", "spread", "state", "watchers")
 
     def __init__(self, spread: Spread, notice: PropertyNotice, account: Account, news: News) -> None:
         self.spread, self.notice, self.account = spread, notice, account
@@ -377,3 +371,22 @@ class _Job:
         self.left = len(news.watchers)
         self.state = news.state
         self.last = False
+        origin = render_fields([(b"RVP-From-Principal", account.domain.encode())], 0)
+        self._origin = origin[: origin.index(b"\r\n") + 2]
+
+    def fields(self, hops: int, subscription: int, size: int) -> bytes:
+        """The fields of a notification, after the opening of its head.
+
+        @param subscription: the id of the subscription that it is for.
+        @param size: the length of its body.
+        """
+        return (
+            b"RVP-Hop-Count: %d\r\n%bSubscription-Id: %d\r\n"
+            b"Content-Type: text/xml\r\nContent-Length: %d\r\n\r\n"
+            % (
+                hops,
+                self._origin,
+                subscription,
+                size,
+            )
+        )

@@ -11,7 +11,7 @@ from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +28,7 @@ from rvpfarm.home.journal import Journal
 from rvpfarm.home.keeper import Keeper
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.notifying import Relay, notify
+from rvpfarm.home.patience import Patience
 from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
 from rvpfarm.home.records import Change
@@ -46,7 +47,7 @@ from rvpfarm.protocol.calls import (
     Unproven,
 )
 from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_ack, parse_hops, parse_version
-from rvpfarm.web.writer import render_head
+from rvpfarm.web.writer import render_fields
 
 #: How long a deep acknowledgement may take in all (protocol notes 6.2): under the 30 s of old clients.
 ACKNOWLEDGEMENT_SECONDS = 20.0
@@ -100,6 +101,7 @@ class Home(Service):
             spared=metrics.presence_spared,
         )
         self._reviews: Backlog[Node] = Backlog(clock, self._review)
+        self.patience = Patience(clock, ACKNOWLEDGEMENT_SECONDS)
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._swept: Deferred[LoopingCall] | None = None
@@ -126,6 +128,7 @@ class Home(Service):
         self._reviews.stop()
         self.herald.stop()
         self.courier.stop()
+        self.patience.stop()
         return self._swept
 
     def answer(self, call: Call) -> Reply | Relayed | Deferred[Reply | Relayed]:
@@ -304,13 +307,13 @@ class Home(Service):
             assert verdict is not None
             raise verdict
         waiting = _Waiting(self, relay, ack, visit.now)
-        headers = self._relay_headers(relay)
+        fields = render_fields(self._relay_headers(relay), len(relay.body))
         for url in reachable:
             destination = self.herald.call_back(url)
-            head = render_head(b"NOTIFY", destination.target, destination.authority, headers, relay.body)
+            head = destination.opening + fields
             letter = Letter(head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key)
             self.courier.post(destination, letter)
-        return waiting.answer(self._clock)
+        return waiting.answer()
 
     def _relay_headers(self, relay: Relay) -> tuple[tuple[bytes, bytes], ...]:
         """The headers of a relayed NOTIFY: those of its sender, one hop further (protocol notes 6.2)."""
@@ -422,12 +425,11 @@ class Home(Service):
 class _Waiting:
     """A sender who waits for acknowledgements."""
 
-    __slots__ = ("_accepted", "_ack", "_deferred", "_home", "_relay", "_timer")
+    __slots__ = ("_accepted", "_ack", "_deferred", "_home", "_relay")
 
     def __init__(self, home: Home, relay: Relay, ack: Acknowledgement, accepted: float) -> None:
         self._home, self._relay, self._ack, self._accepted = home, relay, ack, accepted
         self._deferred: Deferred[Reply | Relayed] | None = None
-        self._timer: IDelayedCall | None = None
 
     def add(self, outcome: Delivered) -> None:
         """One delivery has its outcome."""
@@ -436,23 +438,22 @@ class _Waiting:
         if self._ack.add(outcome) and self._deferred is not None:
             self._settle()
 
-    def answer(self, clock: IReactorTime) -> Reply | Deferred[Reply | Relayed]:
+    def answer(self) -> Reply | Deferred[Reply | Relayed]:
         """The answer, at once if it is known."""
         if self._ack.settled:
             return self._reply()
         self._deferred = Deferred()
-        self._timer = clock.callLater(ACKNOWLEDGEMENT_SECONDS, self._expire)
+        self._home.patience.begin(self)
         return self._deferred
 
-    def _expire(self) -> None:
-        self._timer = None
+    def expire(self) -> None:
+        """Whoever has not acknowledged it by now is too slow."""
         self._ack.expire()
         self._settle()
 
     def _settle(self) -> None:
         assert self._deferred is not None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._home.patience.end(self)
         try:
             reply = self._reply()
         except Refusal as refusal:

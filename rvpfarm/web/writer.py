@@ -74,21 +74,39 @@ def render_head(
     @param body: counted, not copied.
     @raise ValueError: a part of the head would break its framing.
     """
+    return render_opening(method, target, host) + render_fields(headers, len(body))
+
+
+def render_opening(method: bytes, target: bytes, host: bytes) -> bytes:
+    """What every head with this request line and C{Host} begins with; L{render_fields} goes on.
+
+    @raise ValueError: as of L{render_head}.
+    """
     if method not in _METHODS and (not method or method.translate(None, TOKEN)):
         raise ValueError(f"no method: {method!r}")
     if not target or target.translate(None, VISIBLE):
         raise ValueError(f"no request target: {target!r}")
     if not host or host.translate(None, HOST):
         raise ValueError(f"no host: {host!r}")
-    lines = [b"%s %s HTTP/1.1\r\nHost: %s\r\nRVP-Notifications-Version: 0.2\r\n" % (method, target, host)]
+    opening = b"%s %s HTTP/1.1\r\nHost: %s\r\nRVP-Notifications-Version: 0.2\r\n" % (method, target, host)
+    _check_lines(opening, 3)
+    return opening
+
+
+def render_fields(headers: Iterable[tuple[bytes, bytes]], size: int) -> bytes:
+    """The rest of a head, after L{render_opening}: the fields of a request with a body of C{size} octets.
+
+    @raise ValueError: as of L{render_head}.
+    """
+    lines = []
     for name, value in headers:
         _check_name(name, _OWN)
         lines.append(b"%s: %s\r\n" % (name, value))
-    count = len(lines) + 4
-    lines.append(b"Content-Length: %d\r\n\r\n" % len(body))
-    head = b"".join(lines)
-    _check_lines(head, count)
-    return head
+    count = len(lines) + 2
+    lines.append(b"Content-Length: %d\r\n\r\n" % size)
+    fields = b"".join(lines)
+    _check_lines(fields, count)
+    return fields
 
 
 def _check_name(name: bytes, own: frozenset[bytes]) -> None:

@@ -115,7 +115,9 @@ class GateTestCase(SynchronousTestCase):
         node = parse_target(call.target, host.encode(), names)
         self.issued += 1
         random8 = self.issued.to_bytes(8, "big")
-        return self.gate.identify(call, node, self.farm, names, self.directory, self.now, lambda size: random8)
+        return self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: random8
+        )
 
     def challenges(self, refusal: Refusal) -> list[bytes]:
         """The challenge lines of a refusal."""
@@ -224,7 +226,9 @@ class ChallengeTests(GateTestCase):
         self.assertIn(b'realm="im.fabrik.example"', self.challenges(refusal)[0])
         names = names_of(self.farm)
         node = parse_target(b"/instmsg/aliases/anton", b"im.weberei.example", names)
-        refusal = self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: lambda size: b"12345678")
+        refusal = self.gate.unproven(
+            Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: b"12345678"
+        )
         self.assertIsInstance(refusal, Unproven)
         self.assertIn(b'realm="im.weberei.example"', self.challenges(refusal)[0])
 
@@ -233,7 +237,8 @@ class ChallengeTests(GateTestCase):
         self.set_farm(authentication="off")
         node = parse_target(b"/instmsg/aliases/petra", b"im.fabrik.example", names_of(self.farm))
         self.assertIsInstance(
-            self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: lambda size: b"12345678"), Forbidden
+            self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: b"12345678"),
+            Forbidden,
         )
 
     def test_a_listener_withholds_schemes(self) -> None:
@@ -506,7 +511,9 @@ class SchemeTests(GateTestCase):
         call = Call(b"PROPFIND", b"/instmsg/aliases/petra", headers, connection=connection)
         names = names_of(self.farm)
         node = parse_target(call.target, b"im.fabrik.example", names)
-        found = self.gate.identify(call, node, self.farm, names, self.directory, self.now, lambda size: b"12345678")
+        found = self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: b"12345678"
+        )
         assert isinstance(found, Identity)
         return found
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from os import urandom
 from dataclasses import replace
-from time import perf_counter, process_time, time
+from time import process_time, time
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -237,18 +237,23 @@ def main() -> None:
     profile = cProfile.Profile() if "--profile" in sys.argv else None
     if profile:
         profile.enable()
-    begun, wall = process_time(), perf_counter()
-    for round_ in requests:
-        for protocol, socket, request in round_:
-            protocol.dataReceived(request)
-        box.pump()
-        for protocol, socket, request in round_:
-            assert socket.got.pop().startswith(b"HTTP/1.1 200"), socket
-    spent = process_time() - begun
+    spans = []
+    for start in range(0, len(requests), 100):
+        begun = process_time()
+        for round_ in requests[start : start + 100]:
+            for protocol, _, request in round_:
+                protocol.dataReceived(request)
+            box.pump()
+            for _, socket, _ in round_:
+                assert socket.got.pop().startswith(b"HTTP/1.1 200"), socket
+        spans.append((process_time() - begun) / 2000)
+    best = min(spans)
     if profile:
         profile.disable()
         pstats.Stats(profile).sort_stats("tottime").print_stats(45)
-    print(f"{spent / count * 1e6:.1f} us for an acknowledged delivery ({len(requests[0][0][2])} octets)")
+    print(
+        f"{best * 1e6:.1f} us at best, {sorted(spans)[len(spans) // 2] * 1e6:.1f} us at the median, for an acknowledged delivery ({len(requests[0][0][2])} octets)"
+    )
 
 
 if __name__ == "__main__":
