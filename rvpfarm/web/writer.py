@@ -16,6 +16,10 @@ _OWN_OF_REPLIES = _OWN | {b"connection"}
 _METHODS = frozenset(METHODS)
 
 
+# Answers that say nothing but their status, of which there are few.
+_plain_replies: dict[tuple[int, bytes, bytes], bytes] = {}
+
+
 def render_reply(
     reply: Reply | Relayed, *, version: bytes = b"0.2", close: bool = False, keep_alive: bool = False
 ) -> bytes:
@@ -34,6 +38,17 @@ def render_reply(
         connection = b"Connection: Keep-Alive\r\n"
     if isinstance(reply, Relayed):
         return _insert(reply.wire, connection) if connection else reply.wire
+    plain = (reply.status, version, connection)
+    if not (reply.headers or reply.body or reply.reason):
+        ready = _plain_replies.get(plain)
+        if ready is None:
+            ready = _plain_replies[plain] = _render_reply(reply, version, connection)
+        return ready
+    return _render_reply(reply, version, connection)
+
+
+def _render_reply(reply: Reply, version: bytes, connection: bytes) -> bytes:
+    """The bytes of an answer of our own; C{connection} is a line or nothing."""
     status = reply.status
     if not 100 <= status <= 599:
         raise ValueError(f"no status: {status}")
