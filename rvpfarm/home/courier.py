@@ -17,11 +17,16 @@ from twisted.logger import Logger
 
 from rvpfarm.home.fanout import Outcome
 from rvpfarm.protocol.calls import Slow, Unreachable
+from rvpfarm.web.responses import Response
 
 #: When a property notification is tried again, seconds after each failure (KB 318158: four retries).
 RETRY_SECONDS = (2.0, 10.0, 30.0, 60.0)
 #: How many letters wait for one destination (protocol notes 6.2).
 QUEUE = 64
+
+
+#: Told the status of an answer, or the answer, or what went wrong.
+Done = Callable[["int | Response | Unreachable"], None]
 
 
 class Priority(IntEnum):
@@ -34,7 +39,7 @@ class Priority(IntEnum):
 
 @dataclass(slots=True, eq=False)
 class Letter:
-    """One NOTIFY on its way to one destination.
+    """One NOTIFY on its way to one destination, which tells it what became of it.
 
     @ivar head: request line and headers, rendered for the destination.
     @ivar key: a newer letter of the same key takes this one's place while it waits.
@@ -51,6 +56,20 @@ class Letter:
     key: Hashable = None
     gone: Callable[[], None] | None = None
     attempt: int = 0
+    _courier: Courier | None = None
+    _line: _Line | None = None
+
+    def sent_by(self, courier: Courier, line: _Line) -> Done:
+        """It is on its way now: whom to tell how that ended."""
+        self._courier, self._line = courier, line
+        return self._answered
+
+    def _answered(self, result: int | Response | Unreachable) -> None:
+        courier, line = self._courier, self._line
+        assert courier is not None
+        assert line is not None
+        self._courier = self._line = None
+        courier.answered(line, self, result.status if isinstance(result, Response) else result)
 
 
 class Destination(Protocol):
@@ -66,8 +85,8 @@ class Destination(Protocol):
     host: str
     is_client: bool
 
-    def send(self, head: bytes, body: bytes, done: Callable[[int | Unreachable], None]) -> None:
-        """Carry one letter; C{done} is called exactly once, with the status or what went wrong."""
+    def send(self, head: bytes, body: bytes, done: Done) -> None:
+        """Carry one letter; C{done} is called exactly once, with the answer or what went wrong."""
 
 
 class Watch(Protocol):
@@ -77,6 +96,11 @@ class Watch(Protocol):
         """One property notification ended so, or was retried or replaced."""
 
 
+# Shared by all lines on which nothing waits, which are nearly all; never put into.
+_NOTHING: deque[Letter] = deque(maxlen=0)
+_NEVER: dict[Hashable, IDelayedCall] = {}
+
+
 class _Line:
     """The queue to one destination."""
 
@@ -84,11 +108,11 @@ class _Line:
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        self.queue: deque[Letter] = deque()
+        self.queue: deque[Letter] = _NOTHING  # one of its own once anything has to wait
         self.busy = False
         self.dead = False
         self.died = 0.0
-        self.retries: dict[Hashable, IDelayedCall] = {}
+        self.retries: dict[Hashable, IDelayedCall] = _NEVER  # one of its own once anything is tried again
 
 
 class Courier:
@@ -115,6 +139,8 @@ class Courier:
         line = self._lines.get(destination.name)
         if line is None:
             line = self._lines[destination.name] = _Line(destination)
+            self._send(line, letter)
+            return
         if line.dead:
             self._tell(letter, Outcome.DEAD)
             return
@@ -124,10 +150,7 @@ class Courier:
             # The destination counts as dead for a message that finds no room (6.2).
             self._tell(letter, Outcome.DEAD if letter.priority is Priority.MESSAGE else Outcome.DROPPED)
             return
-        line.queue.append(letter)
-        self.queued += 1
-        if not line.busy:
-            self._next(line)
+        self._enqueue(line, letter)
 
     def is_dead(self, name: str) -> bool:
         """Is the destination of that name skipped until its client calls again."""
@@ -197,10 +220,23 @@ class Courier:
             return
         letter = line.queue.popleft()
         self.queued -= 1
-        line.busy = True
-        line.destination.send(letter.head, letter.body, lambda result: self._answered(line, letter, result))
+        self._send(line, letter)
 
-    def _answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
+    def _send(self, line: _Line, letter: Letter) -> None:
+        """Send C{letter} now."""
+        line.busy = True
+        line.destination.send(letter.head, letter.body, letter.sent_by(self, line))
+
+    def _enqueue(self, line: _Line, letter: Letter) -> None:
+        """C{letter} waits for its turn, which may have come."""
+        if line.queue is _NOTHING:
+            line.queue = deque()
+        line.queue.append(letter)
+        self.queued += 1
+        if not line.busy:
+            self._next(line)
+
+    def answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
         """The destination took the letter, refused it or failed."""
         line.busy = False
         outcome = _judge(result)
@@ -234,6 +270,8 @@ class Courier:
             earlier = line.retries.pop(letter.key, None)
             if earlier is not None:
                 earlier.cancel()
+            if line.retries is _NEVER:
+                line.retries = {}
             line.retries[letter.key] = self._clock.callLater(delay, self._again, line, letter)
         elif line.destination.is_client and outcome is Outcome.DEAD:
             self._bury(line, letter)
@@ -241,10 +279,7 @@ class Courier:
     def _again(self, line: _Line, letter: Letter) -> None:
         """The time to retry has come."""
         line.retries.pop(letter.key, None)
-        line.queue.append(letter)
-        self.queued += 1
-        if not line.busy:
-            self._next(line)
+        self._enqueue(line, letter)
 
     def _bury(self, line: _Line, letter: Letter) -> None:
         """The destination has been unreachable over all retries: skip it until its client calls."""
@@ -255,7 +290,7 @@ class Courier:
         for retry in line.retries.values():
             retry.cancel()
         line.retries.clear()
-        waiting, line.queue = line.queue, deque()
+        waiting, line.queue = line.queue, _NOTHING
         self.queued -= len(waiting)
         for other in waiting:
             self._tell(other, Outcome.DEAD)

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from rvpfarm.auth.throttle import Buckets
 from rvpfarm.directory.model import Account, Directory
-from rvpfarm.home.courier import Courier, Destination, Letter, Priority
+from rvpfarm.home.courier import Courier, Destination, Done, Letter, Priority
 from rvpfarm.home.fanout import Outcome, Spread
 from rvpfarm.home.node import News, Node, Subscription
 from rvpfarm.protocol.address import Names, parse_call_back
@@ -37,7 +37,6 @@ REMEMBERED = 50_000
 #: How long a call-back may take to answer (protocol notes 6.2).
 ANSWER_SECONDS = 10.0
 
-Done = Callable[[int | Unreachable], None]
 Answer = Callable[[Call], Reply | Relayed | Deferred[Reply | Relayed]]
 
 
@@ -80,7 +79,7 @@ class CallBackDestination:
             self.host,
             self._port,
             head + body,
-            lambda result: done(result.status if isinstance(result, Response) else result),
+            done,
             answer_seconds=ANSWER_SECONDS,
         )
 
@@ -285,6 +284,10 @@ class Herald:
 
     def _tell(self, watcher: Subscription, job: _Job) -> None:
         """Tell one watcher."""
+        node = self._local(watcher.callee)
+        if node is not None and node.logins and node.account is not None:
+            self._tell_local(node, node.account, watcher, job)
+            return
         if not watcher.callee:
             recipient = watcher.url or watcher.call_back
             body = job.notice.body_for(recipient)
@@ -314,9 +317,13 @@ class Herald:
         else:
             node = self._local(account.key)
             if node is not None and node.logins:
-                body = job.notice.body_for(account.url, account.display_name)
-                for url in node.live_call_backs():
-                    self._post(self.call_back(url), watcher, job, body, hops=2)
+                self._tell_local(node, account, watcher, job)
+
+    def _tell_local(self, node: Node, account: Account, watcher: Subscription, job: _Job) -> None:
+        """Tell a watcher who is logged in here."""
+        body = job.notice.body_for(account.url, account.display_name)
+        for url in node.live_call_backs():
+            self._post(self.call_back(url), watcher, job, body, hops=2)
 
     def _tell_stranger(self, watcher: Subscription, job: _Job) -> None:
         """A watcher who is nobody of ours: gone, if it should be; else of another organisation."""

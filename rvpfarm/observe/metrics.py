@@ -100,6 +100,7 @@ class Metrics:
         disable_created_metrics()
         self.registry = registry
         self._common = (role, node)
+        self._outbounds: dict[tuple[bytes, int, str], Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
@@ -269,14 +270,19 @@ class Metrics:
         """A state changed, and changed again before anybody was told."""
         self._spared.child(()).inc()
 
-    def outbound(self, verb: str, status: int, peer: str) -> None:
+    def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """A request to another machine ended.
 
         @param status: the answer's, or 0 if there was none.
         @param peer: C{"client"} or C{"server"}.
         """
-        name = verb if verb.encode("ascii", "replace") in VERBS else "OTHER"
-        self._outbound.child((name, _code(status), peer)).inc()
+        known = self._outbounds.get((verb, status, peer))
+        if known is None:
+            name = verb.decode("ascii") if verb in VERBS else "OTHER"
+            known = self._outbound.child((name, _code(status), peer))
+            if verb in VERBS and (status in REASONS or not status):
+                self._outbounds[verb, status, peer] = known
+        known.inc()
 
     def call_back_blocked(self, rule: str) -> None:
         """A call-back target was refused by C{rule}."""

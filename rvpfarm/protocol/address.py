@@ -28,7 +28,8 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_.~!$'+-]+)+/?")
 _SEGMENTS = re.compile(r"(?:/(?:[A-Za-z0-9_.~!$'+&()*,;=:@-]|%[0-9A-Fa-f]{2})+)+/?")
 _ANYWHERE = re.compile(r"[A-Za-z0-9_.~!$'+&()*,;=:@/?%-]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
-_Key, _Value = TypeVar("_Key"), TypeVar("_Value")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _UNESCAPED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$'+")
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 from typing import Literal
 
@@ -71,7 +72,7 @@ class Notification:
 class PropertyNotice:
     """One change of properties, rendered once for all its watchers."""
 
-    __slots__ = ("_after", "_before", "_between")
+    __slots__ = ("_after", "_before")
 
     def __init__(self, node_url: str, node_name: str, props: Sequence[str]) -> None:
         """
@@ -81,22 +82,19 @@ class PropertyNotice:
         """
         update = f"<d:propertyupdate><d:set><d:prop>{''.join(props)}</d:prop></d:set></d:propertyupdate>"
         sender = _party("from", node_url, node_name)
-        before, between, after = _party("to", "", "").partition(_BETWEEN)
+        before, _, after = _party("to", "", "").partition(_BETWEEN)
         self._before = f"{opening('r:notification')}<r:propnotification>{sender}{before}".encode()
-        self._between = between.encode()
         self._after = f"{after}{update}</r:propnotification></r:notification>".encode()
 
     def body_for(self, recipient_url: str, recipient_name: str = "") -> bytes:
         """The body that tells one watcher."""
-        return b"".join(
-            (
-                self._before,
-                escape(recipient_url).encode(),
-                self._between,
-                escape(recipient_name).encode(),
-                self._after,
-            )
-        )
+        return self._before + _address(recipient_url, recipient_name) + self._after
+
+
+@lru_cache(maxsize=8192)
+def _address(url: str, name: str) -> bytes:
+    """What tells one watcher's notification from another's; the same people are told again and again."""
+    return f"{escape(url)}{_BETWEEN}{escape(name)}".encode()
 
 
 def parse_notification(body: bytes) -> Notification:

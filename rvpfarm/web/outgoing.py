@@ -38,7 +38,7 @@ Done = Callable[["Response | Unreachable"], None]
 class Metrics(Seam):
     """What is counted here; see C{rvpfarm.observe.metrics}."""
 
-    def outbound(self, verb: str, status: int, peer: str) -> None:
+    def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """A request ended; C{status} is 0 if there was no answer."""
 
 
@@ -420,7 +420,7 @@ class Outgoing(Service):
         """Count how a call ended."""
         if self._metrics is not None:
             status = result.status if isinstance(result, Response) else 0
-            self._metrics.outbound(wire[: wire.find(b" ")].decode("latin-1"), status, self._peer)
+            self._metrics.outbound(wire[: wire.find(b" ")], status, self._peer)
 
     # connections for calls
 

@@ -10,8 +10,8 @@ import cProfile
 import pstats
 import sys
 from collections.abc import Callable
-from os import urandom
 from dataclasses import replace
+from os import urandom
 from time import process_time, time
 from typing import Any
 
