@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
 
-from rvpfarm.directory.model import Domain, Farm, Home
+from rvpfarm.directory.model import Domain, Farm, Home, Router
 
 #: Where people live below an IM domain (protocol notes 1.3).
 ALIASES = "/instmsg/aliases/"
@@ -147,6 +147,53 @@ def check_address(text: str) -> str:
             f"no machine is reached at {address}; give --address the address that clients connect to"
         )
     return str(address)
+
+
+def check_place(text: str, option: str) -> str:
+    """C{ADDRESS:PORT} in its one spelling; empty stays empty.
+
+    @param option: that it was given with, for the sentence.
+    @raise Refused: it is none, or nobody can be asked there.
+    """
+    if not text:
+        return ""
+    host, _, port = text.strip().rpartition(":")
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    advice = f"give {option} ADDRESS:PORT, such as 192.0.2.11:9464"
+    if not (port.isascii() and port.isdigit() and len(port) < 6 and 0 < int(port) < 65536):
+        raise Refused(f'"{text}" does not end with a port; {advice}')
+    if not is_ip(bare):
+        bare = check_host(bare, advice, single=True)
+    else:
+        address = ip_address(bare)
+        if (address.version == 6) != (host != bare):
+            raise Refused(f'"{text}" is no address and port; {advice} or [2001:db8::11]:9464')
+        if address.is_unspecified or address.is_multicast:
+            raise Refused(f"nobody can be asked at {address}; {advice}")
+        bare = str(address)
+    return f"[{bare}]:{int(port)}" if ":" in bare else f"{bare}:{int(port)}"
+
+
+def check_metrics(farm: Farm, server: Home | Router) -> None:
+    """Nobody else is where C{server} is to show its metrics; only homes may share a process.
+
+    @raise Refused: somebody is.
+    """
+    place = server.metrics
+    if not place:
+        return
+    if place in (f"{server.address or server.host}:{port}" for port in _ports(server)):
+        raise Refused(f"{server.name} itself takes calls at {place}; give --metrics another port")
+    others: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    for other in others:
+        both_homes = isinstance(server, Home) and isinstance(other, Home)
+        if other.id != server.id and other.metrics == place and not both_homes:
+            raise Refused(f"{place} is where {other.name} shows its metrics; give --metrics another place")
+
+
+def _ports(server: Home | Router) -> tuple[int, ...]:
+    """Where it listens."""
+    return (server.port, server.link_port) if isinstance(server, Home) else (server.port,)
 
 
 def parse_range(text: str) -> tuple[str, str]:

@@ -9,6 +9,8 @@ import click
 from rvpfarm.admin import handlers
 from rvpfarm.admin.farm_verbs import audit, domain, home, network, policy, router
 from rvpfarm.admin.node_verbs import node
+from rvpfarm.admin.server_verbs import home_set, router_set
+from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.user_verbs import user
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 
@@ -65,7 +67,9 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, audit):
+home.add_command(home_set)
+router.add_command(router_set)
+for noun in (domain, home, router, user, node, policy, network, audit, status):
     rvpfarm.add_command(noun)
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.checks import Refused, domain_named
+from rvpfarm.admin.checks import Refused, domain_named, enumerate_names
 from rvpfarm.admin.passwords import ALLOWED, KEEPING
 from rvpfarm.admin.tables import (
     domain_record,
@@ -21,6 +21,12 @@ from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import POLICIES
 
 _PORT = click.IntRange(1, 65535)
+_METRICS = click.option(
+    "--metrics",
+    default="",
+    metavar="ADDRESS:PORT",
+    help='Where it shows metrics, health and status, for "rvpfarm status" and for itself.',
+)
 
 
 @click.group(cls=Noun)
@@ -86,18 +92,29 @@ def home() -> None:
 @click.option("--port", default=80, show_default=True, type=_PORT, help="Where clients reach it.")
 @click.option("--link-port", default=8081, show_default=True, type=_PORT, help="Where farm members reach it.")
 @click.option("--address", default="", metavar="IP", help="Its IP address, if it is not to be looked up.")
+@_METRICS
 @pass_farm
-def home_create(farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str) -> None:
+def home_create(
+    farm: Farm, name: str, host: str | None, port: int, link_port: int, address: str, metrics: str
+) -> None:
     """Enter the home server NAME, such as hs1, into the directory.
 
-    Start it with "twistd rvp-home --name NAME" on its machine.
+    Start it with "twistd rvp-home --name NAME" on its machine.  Several homes may have one address and port,
+    each with a --host and a --link-port of its own; one process then runs them all.
     """
-    made = handlers.create_home(farm.store, name, host, port, link_port, address)
+    made = handlers.create_home(farm.store, name, host, port, link_port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(
         f"Created home {made.name}: clients reach it as {made.host} port {made.port}, "
         f"farm members on port {made.link_port}{where}."
     )
+    others = handlers.homes_beside(handlers.farm_of(farm.store), made)
+    if others:
+        names = " ".join(f"--name {one.name}" for one in (*others, made))
+        click.echo(
+            f"It has the address and port of {enumerate_names(one.name for one in others)}: "
+            f'run them in one process, "twistd rvp-home {names}".'
+        )
 
 
 @home.command("list")
@@ -131,13 +148,14 @@ def router() -> None:
 @click.option(
     "--address", default="", metavar="IP", help="Its IP address; routers that share a host need one."
 )
+@_METRICS
 @pass_farm
-def router_create(farm: Farm, name: str, host: str | None, port: int, address: str) -> None:
+def router_create(farm: Farm, name: str, host: str | None, port: int, address: str, metrics: str) -> None:
     """Enter the router NAME, such as r1, into the directory.
 
     Start it with "twistd rvp-router --name NAME" on its machine.
     """
-    made = handlers.create_router(farm.store, name, host, port, address)
+    made = handlers.create_router(farm.store, name, host, port, address, metrics=metrics)
     where = f" at {made.address}" if made.address else ""
     click.echo(f"Created router {made.name}: clients reach it as {made.host} port {made.port}{where}.")
 

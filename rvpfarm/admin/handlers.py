@@ -18,7 +18,9 @@ from rvpfarm.admin.checks import (
     Refused,
     check_address,
     check_host,
+    check_metrics,
     check_netbios,
+    check_place,
     check_port,
     check_server_name,
     check_text,
@@ -30,6 +32,7 @@ from rvpfarm.admin.checks import (
     serving,
 )
 from rvpfarm.admin.passwords import enforce
+from rvpfarm.admin.places import check_url, homes_beside, is_same_machine
 from rvpfarm.admin.users import (
     Plan,
     Rehearsed,
@@ -73,6 +76,7 @@ __all__ = [
     "farm_of",
     "find_user",
     "generate_password",
+    "homes_beside",
     "im_address",
     "init",
     "list_audit",
@@ -96,6 +100,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "referral": ("auto", "always", "never"),
     "federation": ("closed", "open"),
     "default-acl": OPENNESS,
+    "forwarded-header": ("x-forwarded-for", "forwarded", "none"),
 }
 
 #: The least and the greatest value of each policy that is a number.
@@ -103,7 +108,22 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "password-length": (4, 64),
     "failed-logins": (0, 1000),
     "renewal-jitter": (0, 50),
+    "max-connections": (1, 1_000_000),
+    "connections-per-source": (1, 1_000_000),
+    "inbound-queue": (1, 1_000_000),
+    "directory-staleness": (60, 31_536_000),
 }
+
+#: The policies that count for the farm as a whole, and not for a domain.
+FARM_WIDE = frozenset(
+    {
+        "forwarded-header",
+        "max-connections",
+        "connections-per-source",
+        "inbound-queue",
+        "directory-staleness",
+    }
+)
 
 #: What a range of addresses may count as.
 NETWORK_KINDS = ("inside", "trusted-proxy", "call-back")
@@ -233,12 +253,16 @@ def create_home(
     link_port: int = 8081,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Home:
     """A new home server.
 
+    It may have the address and port of other homes under another host name; see L{homes_beside}.
+
     @param host: the fully qualified name that clients resolve (KB 319758); left out, it is C{name}.
     @param address: its IP address, when it is not to be looked up.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the ports clash with another server's.
     """
     advice = "give --host the name that clients resolve, such as hs1.example.com (KB 319758)"
@@ -251,6 +275,7 @@ def create_home(
         check_port(port, "--port"),
         check_port(link_port, "--link-port"),
         check_address(address),
+        metrics=check_place(metrics, "--metrics"),
     )
     if home.port == home.link_port:
         raise Refused(f"clients and farm members cannot share port {port}; give --link-port another one")
@@ -263,7 +288,9 @@ def create_home(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
-        _check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_url(farm, home)
+        check_ports(farm, full, home.address, {"--port": home.port, "--link-port": home.link_port})
+        check_metrics(farm, home)
         writing.add_home(home)
     return home
 
@@ -275,21 +302,31 @@ def create_router(
     port: int = 80,
     address: str = "",
     *,
+    metrics: str = "",
     actor: str | None = None,
 ) -> Router:
     """A new router; several may share a host name when each has an address of its own.
 
     @param host: the fully qualified name that clients resolve, often the IM domain; left out, it is C{name}.
+    @param metrics: C{ADDRESS:PORT} where it shows its metrics, health and status.
     @raise Refused: a name is none, or taken, or the port clashes with another server's.
     """
     advice = "give --host the name that clients resolve, such as im.example.com"
     full = check_host(host if host is not None else name, advice)
     label = check_server_name(name if host is not None else full.partition(".")[0])
-    router = Router(str(uuid.uuid4()), label, full, check_port(port, "--port"), check_address(address))
+    router = Router(
+        str(uuid.uuid4()),
+        label,
+        full,
+        check_port(port, "--port"),
+        check_address(address),
+        metrics=check_place(metrics, "--metrics"),
+    )
     with store.change(actor or default_actor(), "router create", label) as writing:
         farm = writing.farm()
         _check_new_name("router", label, (one.name for one in farm.routers.values()))
-        _check_ports(farm, full, router.address, {"--port": router.port})
+        check_ports(farm, full, router.address, {"--port": router.port})
+        check_metrics(farm, router)
         writing.add_router(router)
     return router
 
@@ -328,6 +365,8 @@ def change_policy(
     change = PolicyChange("", 0)
     if name not in POLICIES:
         raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+    if domain is not None and name in FARM_WIDE:
+        raise Refused(f"{name} counts for the farm as a whole; leave --domain out")
     kept = None if value is None else _check_policy(name, value)
     with suppress(Rehearsed), store.change(actor or default_actor(), "policy set", name) as writing:
         scope = "" if domain is None else domain_named(writing.farm().domains, domain).name
@@ -407,22 +446,20 @@ def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
         raise Refused(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
 
 
-def _check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
-    """No other server listens at the same place.
+def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
+    """No other server listens at the same place, but for homes that take calls together.
 
     @param ports: the ports of the new server, by the option that changes each.
+    @raise Refused: another one does.
     """
     servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for server in servers:
-        if address and server.address:
-            same = address == server.address
-        else:
-            same = host == server.host
-        if not same:
+        if not is_same_machine(server, host, address):
             continue
         used = {server.port, server.link_port} if isinstance(server, Home) else {server.port}
         for option, port in ports.items():
-            if port in used:
+            together = isinstance(server, Home) and "--link-port" in ports and option == "--port"
+            if port in used and not (together and port == server.port):
                 kind = "home" if isinstance(server, Home) else "router"
                 raise Refused(
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "

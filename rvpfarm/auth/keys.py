@@ -29,9 +29,10 @@ class FarmKey:
 
     @ivar link: proves membership on the farm link.
     @ivar nonce: signs the nonces of Digest challenges.
+    @ivar snapshot: seals what daemons keep of the directory for when it is down.
     """
 
-    __slots__ = ("_rest", "link", "nonce")
+    __slots__ = ("_rest", "link", "nonce", "snapshot")
 
     def __init__(self, secret: bytes) -> None:
         """
@@ -42,6 +43,7 @@ class FarmKey:
             raise ValueError(f"a farm key has {_SECRET_OCTETS} octets")
         self.link = _derive(secret, b"rvpfarm farm link")
         self.nonce = _derive(secret, b"rvpfarm digest nonces")
+        self.snapshot = _derive(secret, b"rvpfarm directory snapshots")
         self._rest = AESGCM(_derive(secret, b"rvpfarm secrets at rest"))
 
     @classmethod

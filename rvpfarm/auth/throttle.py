@@ -25,7 +25,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
-from ipaddress import ip_address
+
+from rvpfarm.protocol.address import site_of
 
 #: What a sign-in may be held back for; a closed set, for a metric's label.
 SCOPES = ("pair", "address", "account")
@@ -41,9 +42,6 @@ FAMILIAR_SECONDS = 30 * 86400.0
 
 #: It is noted no more often than this, since it is so with every call.
 _TOUCHED_SECONDS = 60.0
-
-#: Bits of an IPv6 address that tell one customer of a provider from the next.
-_SITE = 64
 
 
 class Buckets:
@@ -188,21 +186,3 @@ class Throttle:
     def _is_familiar(self, account: str, site: str, now: float) -> bool:
         since = self._familiar.get((account, site))
         return since is not None and now - since <= FAMILIAR_SECONDS
-
-
-def site_of(address: str) -> str:
-    """What is counted as one address: an IPv4 address, or the network of an IPv6 one.
-
-    A single customer has a whole IPv6 network, and could guess from each of its addresses.
-    """
-    if ":" not in address:
-        return address
-    try:
-        parsed = ip_address(address.strip("[]").partition("%")[0])
-    except ValueError:
-        return address
-    if parsed.version == 4:
-        return address
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return f"{parsed.packed[: _SITE // 8].hex()}/{_SITE}"

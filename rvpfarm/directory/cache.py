@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, succeed
@@ -12,49 +12,24 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.threadpool import ThreadPool
 
+from rvpfarm.directory.asking import Question, Source, Threads
+from rvpfarm.directory.feed import Feed
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Farm
 from rvpfarm.directory.reading import Changes
+from rvpfarm.directory.snapshot import Head, Kept, Snapshot
+from rvpfarm.directory.spans import spell_span
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics
 
+#: The epoch of an entry that was called wrong.
+_NEVER = -1
 
-class Source(Protocol):
-    """A directory that is asked in threads, and may be slow or down.
+#: Accounts on one page, on average; so many are looked at in one turn of the loop.
+_PAGE = 100
 
-    Each question fails with L{DirectoryUnavailable} when there is no answer now.
-    """
-
-    def position(self) -> int:
-        """The end of the feed of changes."""
-
-    def farm(self) -> Farm:
-        """Everything farm-wide."""
-
-    def account(self, key: str) -> Account | None:
-        """The account of the node C{key}, with its verifiers."""
-
-    def changes_since(self, position: int) -> Changes:
-        """What changed after C{position}."""
-
-    def close(self) -> None:
-        """Nothing more will be asked."""
-
-
-class Threads(Protocol):
-    """Where the source is asked: Twisted's C{ThreadPool}, or a test's own."""
-
-    def start(self) -> None:
-        """Be ready."""
-
-    def stop(self) -> None:
-        """Finish what was begun."""
-
-    # The results are whatever the function returns.
-    def callInThreadWithCallback(
-        self, onResult: Callable[[bool, Any], None] | None, func: Callable[..., Any], *args: Any
-    ) -> None:
-        """Call C{func} in a thread and there C{onResult(success, result or failure)}."""
+#: How long whoever would have to ask for many accounts waits when too many questions are on their way.
+_BUSY_SECONDS = 0.05
 
 
 class _Entry:
@@ -62,44 +37,25 @@ class _Entry:
 
     @ivar account: C{None} when there was none.
     @ivar until: when knowing that there is none has to be confirmed.
-    @ivar fresh: nobody said that it changed; otherwise it serves only while the directory is down.
+    @ivar epoch: it is fresh while this is the cache's own: nobody said that it changed.  Otherwise it serves
+        only while the directory is down.
     """
 
-    __slots__ = ("account", "fresh", "until")
+    __slots__ = ("account", "epoch", "until")
 
-    def __init__(self, account: Account | None, until: float) -> None:
+    def __init__(self, account: Account | None, until: float, epoch: int) -> None:
         self.account = account
         self.until = until
-        self.fresh = True
-
-
-class _Question:
-    """One question on its way to the source, and who waits for its answer, each until a time of its own.
-
-    @ivar current: the answer may be remembered: nothing changed since the question was put.
-    """
-
-    __slots__ = ("asked", "current", "waiting")
-
-    def __init__(self, asked: float) -> None:
-        self.asked = asked
-        self.current = True
-        self.waiting: dict[Deferred[Account | None], IDelayedCall] = {}
-
-    def leave(self, waiter: Deferred[Account | None]) -> None:
-        """C{waiter} waits no longer, if it still did."""
-        timer = self.waiting.pop(waiter, None)
-        if timer is not None and timer.active():
-            timer.cancel()
+        self.epoch = epoch
 
 
 class CachedDirectory(Service):
     """A L{rvpfarm.directory.model.Directory} over a slower L{Source}.
 
-    Accounts stay until the feed of changes names them; when the source cannot be asked, the last good
-    record serves on, however old.
+    Accounts stay until the feed of changes names them.  When the source cannot be asked, the last good
+    record serves on for as long as the policy C{directory-staleness} says; that there was nobody does not.
 
-    @ivar position: how far the feed of changes was read.
+    @ivar edition: another number whenever another L{Snapshot} could be made of this.
     """
 
     _log = Logger()
@@ -130,63 +86,99 @@ class CachedDirectory(Service):
         self._reactor = reactor
         self._size = size
         self._negative_seconds = negative_seconds
-        self._poll_seconds = poll_seconds
         self._answer_seconds = answer_seconds
         self._most_questions = questions
         self._metrics = metrics
         self._threads: Threads = threads or ThreadPool(0, 4, "directory")
-        self._farm = Farm()
-        self._loaded = False
+        self._feed = Feed(
+            source,
+            reactor,
+            self._threads,
+            self._apply,
+            self._expire,
+            poll_seconds=poll_seconds,
+            answer_seconds=answer_seconds,
+        )
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
-        self._questions: dict[str, _Question] = {}
-        self._underway: dict[_Question, str] = {}
+        self._epoch = 0
+        # the keys that have an account, by hash: copied at once, so many would hold the loop for long
+        self._pages: list[set[str]] = [set() for _ in range(max(1, size // _PAGE))]
+        self._nobodies: deque[tuple[float, str]] = deque()
+        self._questions: dict[str, Question] = {}
+        self._underway: dict[Question, str] = {}
         self._watchers: list[Callable[[str | None], None]] = []
-        self._poll: Any = None
-        self._down = False
-        self._confirmed = 0.0
-        self.position = 0
+        self._telling: IDelayedCall | None = None
+        self.edition = 0
+        self._set_farm(Farm())
         if metrics is not None:
             metrics.gauge("directory_staleness_seconds", lambda: self.staleness_seconds)
+            metrics.gauge("directory_staleness_limit_seconds", lambda: self._feed.limit_seconds)
+            metrics.gauge("directory_up", lambda: not self._feed.trouble)
             metrics.gauge("directory_cache_size", lambda: len(self._entries))
 
     @property
     def staleness_seconds(self) -> float:
         """How long ago what is remembered was last known to be current."""
-        return max(0.0, self._reactor.seconds() - self._confirmed) if self._loaded else 0.0
+        return self._feed.staleness_seconds
+
+    @property
+    def limit_seconds(self) -> float:
+        """For how long it is served without news."""
+        return self._feed.limit_seconds
+
+    def missing(self) -> Sequence[str]:
+        """Why nothing is served from what is remembered, if so; may be asked from any thread."""
+        if not self._feed.outdated:
+            return ()
+        return (f"the directory has not answered for {spell_span(self.staleness_seconds)}",)
+
+    # Beginning and end.
+
+    def recall(self, snapshot: Snapshot, age_seconds: float) -> None:
+        """Know again what was known C{age_seconds} ago; L{load} comes after this."""
+        self._set_farm(snapshot.head.farm)
+        self._feed.recall(snapshot.head.position, snapshot.head.mark, age_seconds)
+        for kept in snapshot.accounts[-self._size :]:
+            key = kept.account.key
+            self._entries[key] = _Entry(kept.account, 0.0, self._epoch if kept.fresh else _NEVER)
+            self._page_of(key).add(key)
+
+    @property
+    def cached(self) -> int:
+        """How many accounts are remembered, and names that nobody has."""
+        return len(self._entries)
 
     def load(self) -> None:
         """Learn the farm now, waiting for it; before that L{farm} is empty.
 
-        @raise DirectoryUnavailable: the directory cannot be used, with a sentence that says why.
+        @raise DirectoryUnavailable: the directory cannot be used, with a sentence that says why, and nothing
+            was recalled that could stand in for it.
         """
-        # the position first: what changes in between is then looked at again
-        self.position = self._source.position()
-        self._farm = self._source.farm()
-        self._loaded = True
-        self._confirmed = self._reactor.seconds()
+        self._feed.load()
 
     def startService(self) -> None:
         """Learn the farm unless that is done, and follow the changes from now on.
 
         @raise SystemExit: the directory cannot be used; the sentence says why.
         """
-        if not self._loaded:
+        if not self._feed.begun:
             try:
                 self.load()
             except DirectoryUnavailable as problem:
                 raise SystemExit(f"rvpfarm: {problem}") from problem
         super().startService()
         self._threads.start()
-        self._poll = self._reactor.callLater(self._poll_seconds, self._look)
+        self._feed.start()
 
     def stopService(self) -> None:
         """Follow no longer; whoever still waits is told that there is no answer."""
         if not self.running:
             return
         super().stopService()
-        if self._poll is not None:
-            self._poll.cancel()
-            self._poll = None
+        self._feed.stop()
+        if self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         for question, key in list(self._underway.items()):
             for waiter in list(question.waiting):
                 self._settle(key, question, waiter, "the directory is closed")
@@ -195,6 +187,8 @@ class CachedDirectory(Service):
         self._threads.stop()
         self._source.close()
 
+    # What is remembered.
+
     def farm(self) -> Farm:
         """The farm-wide settings as last seen."""
         return self._farm
@@ -202,9 +196,10 @@ class CachedDirectory(Service):
     def peek(self, key: str) -> Account | bool | None:
         """What is remembered of the node C{key}: its account, C{False} for none, C{None} for unknown."""
         entry = self._entries.get(key)
-        if entry is None or not entry.fresh:
+        if entry is None or entry.epoch != self._epoch:
             return None
-        if entry.account is None and entry.until <= self._reactor.seconds():
+        # who was made just before the directory went down must not be told that he does not exist
+        if entry.account is None and not (self._feed.heard and self._reactor.seconds() < entry.until):
             return None
         self._entries.move_to_end(key)
         if self._metrics is not None:
@@ -214,19 +209,20 @@ class CachedDirectory(Service):
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None}.
 
-        It fails with L{DirectoryUnavailable} when nothing is remembered and the source cannot be asked.
+        It fails with L{DirectoryUnavailable} when no account is remembered and the source cannot be asked.
         """
         known = self.peek(key)
         if known is not None:
             return succeed(known if isinstance(known, Account) else None)
+        if self._feed.trouble:  # nobody is made to wait for what is known to be down
+            return self._fall_back(key, self._feed.trouble)
         question = self._questions.get(key)
         if question is None:
             if not self.running:
                 return self._fall_back(key, "the directory is not open")
             if len(self._underway) >= self._most_questions:
                 return self._fall_back(key, "too many look-ups wait for the directory")
-            question = self._questions[key] = _Question(self._reactor.seconds())
-            self._underway[question] = key
+            question = Question(self._reactor.seconds())
             waiter = self._wait(key, question)
             self._ask(key, question)
             return waiter
@@ -236,7 +232,8 @@ class CachedDirectory(Service):
         """Ask again for C{key}; what is remembered serves only if the source cannot be asked."""
         entry = self._entries.get(key)
         if entry is not None:
-            entry.fresh = False
+            entry.epoch = _NEVER
+            self.edition += entry.account is not None
         # an answer on its way may be from before
         question = self._questions.pop(key, None)
         if question is not None:
@@ -246,7 +243,61 @@ class CachedDirectory(Service):
         """Call C{changed(key)} when an account changed, and C{changed(None)} when L{farm} did."""
         self._watchers.append(changed)
 
-    def _wait(self, key: str, question: _Question) -> Deferred[Account | None]:
+    def head(self, confirmed: float, *, verifiers: bool) -> Head:
+        """What a snapshot of this says besides accounts.
+
+        @param confirmed: L{staleness_seconds} ago, in seconds since 1970.
+        @param verifiers: the source tells what passwords are checked by.
+        """
+        return Head(self._farm, self._feed.position, self._feed.mark, confirmed, verifiers)
+
+    def accounts(self, page: int, least: int) -> tuple[list[Kept], int | None]:
+        """At least C{least} accounts, or all there are, from C{page} on; and the page to go on from."""
+        accounts: list[Kept] = []
+        while page < len(self._pages) and len(accounts) < least:
+            for key in self._pages[page]:
+                entry = self._entries[key]
+                assert entry.account is not None
+                accounts.append(Kept(entry.account, entry.epoch == self._epoch))
+            page += 1
+        return accounts, page if page < len(self._pages) else None
+
+    def _page_of(self, key: str) -> set[str]:
+        return self._pages[hash(key) % len(self._pages)]
+
+    def _remember(self, key: str, account: Account | None) -> None:
+        now, page = self._reactor.seconds(), self._page_of(key)
+        until = now + self._negative_seconds
+        self._entries[key] = _Entry(account, until, self._epoch)
+        self._entries.move_to_end(key)
+        self.edition += account is not None or key in page
+        if account is None:
+            page.discard(key)
+            self._nobodies.append((until, key))
+        else:
+            page.add(key)
+        self._make_room(now)
+
+    def _make_room(self, now: float) -> None:
+        """Names that nobody has go as soon as they may: whoever tries many must not drive out the others."""
+        entries, nobodies = self._entries, self._nobodies
+        while nobodies and nobodies[0][0] <= now:
+            _, key = nobodies.popleft()
+            entry = entries.get(key)
+            if entry is not None and entry.account is None and entry.until <= now:
+                del entries[key]
+        while len(entries) > self._size:
+            key, _ = entries.popitem(last=False)
+            self._page_of(key).discard(key)
+
+    def _set_farm(self, farm: Farm) -> None:
+        self._farm = farm
+        self._feed.limit_seconds = float(farm.policy("directory-staleness"))
+        self.edition += 1
+
+    # Questions.
+
+    def _wait(self, key: str, question: Question) -> Deferred[Account | None]:
         """Wait for the answer to C{question}, but not for ever."""
         waiter: Deferred[Account | None] = Deferred(question.leave)
         question.waiting[waiter] = self._reactor.callLater(
@@ -254,15 +305,17 @@ class CachedDirectory(Service):
         )
         return waiter
 
-    def _ask(self, key: str, question: _Question) -> None:
+    def _ask(self, key: str, question: Question) -> None:
         """Put C{question} to the source."""
+        self._questions[key] = question
+        self._underway[question] = key
 
         def answered(success: bool, result: Any) -> None:
             self._reactor.callFromThread(self._answered, key, question, success, result)
 
         self._threads.callInThreadWithCallback(answered, self._source.account, key)
 
-    def _answered(self, key: str, question: _Question, success: bool, result: Any) -> None:
+    def _answered(self, key: str, question: Question, success: bool, result: Any) -> None:
         """The source answered C{question}, however late."""
         self._underway.pop(question, None)
         if self._questions.get(key) is question:
@@ -284,11 +337,11 @@ class CachedDirectory(Service):
         for waiter in list(question.waiting):
             self._settle(key, question, waiter, str(result.value) or "the directory cannot be asked")
 
-    def _out_of_time(self, key: str, question: _Question, waiter: Deferred[Account | None]) -> None:
+    def _out_of_time(self, key: str, question: Question, waiter: Deferred[Account | None]) -> None:
         """This one waits no longer; the answer, when it comes, is still remembered."""
         self._settle(key, question, waiter, "the directory did not answer in time")
 
-    def _settle(self, key: str, question: _Question, waiter: Deferred[Account | None], reason: str) -> None:
+    def _settle(self, key: str, question: Question, waiter: Deferred[Account | None], reason: str) -> None:
         """Give C{waiter} the last good record, or tell it that there is none."""
         if waiter in question.waiting:
             question.leave(waiter)
@@ -297,71 +350,63 @@ class CachedDirectory(Service):
     def _fall_back(self, key: str, reason: str) -> Deferred[Account | None]:
         """The last good record, without asking."""
         entry = self._entries.get(key)
-        if entry is None:
+        if entry is None or entry.account is None or self._feed.outdated:
             self._count("failed", "miss")
             return fail(DirectoryUnavailable(reason))
-        self._count("found" if entry.account is not None else "none", "stale")
-        return succeed(entry.account)
-
-    def _remember(self, key: str, account: Account | None) -> None:
-        self._entries[key] = _Entry(account, self._reactor.seconds() + self._negative_seconds)
         self._entries.move_to_end(key)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        self._count("found", "stale")
+        return succeed(entry.account)
 
     def _count(self, result: str, cache: str) -> None:
         if self._metrics is not None:
             self._metrics.directory_read(result, cache)
 
-    def _look(self) -> None:
-        """See what changed, in a thread."""
-        self._poll = None
-
-        def looked(success: bool, result: Any) -> None:
-            self._reactor.callFromThread(self._looked, self._reactor.seconds(), success, result)
-
-        self._threads.callInThreadWithCallback(looked, self._read_changes, self.position)
-
-    def _read_changes(self, position: int) -> tuple[Changes, Farm | None]:
-        """Runs in a thread."""
-        changes = self._source.changes_since(position)
-        return changes, self._source.farm() if changes.farm else None
-
-    def _looked(self, when: float, success: bool, result: Any) -> None:
-        """The feed of changes was read, or could not be."""
-        if not self.running:
-            return
-        more = False
-        if success:
-            changes, farm = result
-            more = changes.more
-            self.position = changes.position
-            self._confirmed = when
-            if self._down:
-                self._down = False
-                self._log.info("the directory answers again")
-            self._apply(changes, farm)
-        elif result.check(DirectoryUnavailable):
-            if not self._down:
-                self._log.warn("the directory cannot be asked: {reason}", reason=str(result.value))
-            self._down = True
-        else:
-            self._log.failure("the changes of the directory cannot be read", failure=result)
-        self._poll = self._reactor.callLater(0 if more else self._poll_seconds, self._look)
+    # Changes.
 
     def _apply(self, changes: Changes, farm: Farm | None) -> None:
         """Take note of what changed, and tell who watches."""
-        keys = list(self._entries) if changes.gap else list(changes.keys)
-        if changes.gap:
-            for key in list(self._questions):
-                self.forget(key)
+        keys = [*changes.keys, *self._expire()] if changes.gap else changes.keys
         for key in keys:
             self.forget(key)
-        if farm is not None:
-            self._farm = farm
+        if farm is not None and (changes.farm or farm != self._farm):
+            self._set_farm(farm)
             self._tell(None)
         for key in keys:
             self._tell(key)
+        if changes.gap and self._watchers:
+            self._tell_everybody(0)
+        for key in changes.keys:
+            self._refresh(key)
+
+    def _expire(self) -> list[str]:
+        """Everything remembered has to be asked for again.
+
+        @return: what was asked or known of besides accounts.
+        """
+        self._epoch += 1
+        self.edition += 1
+        return [*self._questions, *(key for _, key in self._nobodies)]
+
+    def _refresh(self, key: str) -> None:
+        """Learn at once what became of a remembered account: the last good record should be a good one."""
+        known = key in self._entries and key not in self._questions
+        if known and self.running and len(self._underway) < self._most_questions // 4:
+            self._ask(key, Question(self._reactor.seconds()))
+
+    def _tell_everybody(self, page: int) -> None:
+        """Tell of every account from C{page} on: some now, the others in later turns of the loop."""
+        if self._telling is not None and self._telling.active():
+            self._telling.cancel()
+        self._telling = None
+        busy = len(self._underway) > self._most_questions // 2  # who is told may ask
+        told = 0
+        while page < len(self._pages) and told < _PAGE and not busy:
+            for key in tuple(self._pages[page]):
+                self._tell(key)
+                told += 1
+            page += 1
+        if page < len(self._pages):
+            self._telling = self._reactor.callLater(_BUSY_SECONDS if busy else 0, self._tell_everybody, page)
 
     def _tell(self, key: str | None) -> None:
         for watcher in self._watchers:

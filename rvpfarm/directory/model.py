@@ -177,6 +177,11 @@ class Farm:
             return self.domains[domain].policies[name]
         return self.policies.get(name, default)
 
+    def number(self, name: str, domain: str | None = None) -> int:
+        """The setting C{name}, a number; its default if something else got into the tables somehow."""
+        value = self.policy(name, domain)
+        return int(value if value.isascii() and value.isdigit() else POLICIES[name])
+
 
 #: Every policy with its default.
 POLICIES: Mapping[str, str] = {
@@ -188,7 +193,8 @@ POLICIES: Mapping[str, str] = {
     "digest-verifiers": "allowed",
     # may the hashes be kept by which NTLM is checked
     "nt-hashes": "allowed",
-    # does a router refer callers who can follow (302): "auto" (known to follow and inside), "always", "never"
+    # whom does a router refer (302): "auto" (who is known to follow and inside), "always" (everybody, so only
+    # where every client can follow; servers never), "never"
     "referral": "auto",
     # may other organisations' principals come here, and are they notified: "closed" or "open"
     "federation": "closed",
@@ -201,6 +207,17 @@ POLICIES: Mapping[str, str] = {
     "failed-logins": "10",
     # by how many per cent at most a renewed lease is announced shorter, so that renewals spread; 0 for none
     "renewal-jitter": "5",
+    # the header by which a proxy in a network of kind "trusted-proxy" says who calls: "x-forwarded-for",
+    # "forwarded" (RFC 7239) or "none"; one only, for a proxy that writes one lets a forged other one pass
+    "forwarded-header": "x-forwarded-for",
+    # the most connections of callers that one process holds, in all and from one address (IPv6: one /64);
+    # proxies in a network of kind "trusted-proxy" count only in all
+    "max-connections": "20000",
+    "connections-per-source": "512",
+    # the most requests that one process has in work or waiting; more are answered 503 (KB 318158)
+    "inbound-queue": "1024",
+    # for how many seconds what is known of the directory is served on while it cannot be asked; farm-wide
+    "directory-staleness": "604800",
 }
 
 
@@ -219,7 +236,8 @@ class Directory(Protocol):
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None} if there is none.
 
-        It fails with L{DirectoryUnavailable} when nothing is known and the directory cannot be asked.
+        It fails with L{DirectoryUnavailable} when the directory cannot be asked and no account is known; that
+        there was none some time ago does not count as knowing.
         """
 
     def forget(self, key: str) -> None:

@@ -52,6 +52,7 @@ class Changes:
     @ivar farm: something farm-wide changed.
     @ivar gap: older changes are no longer known: everything may have changed.
     @ivar more: ask again at once.
+    @ivar mark: see L{Reading.mark}; empty where there is none.
     """
 
     position: int
@@ -59,6 +60,7 @@ class Changes:
     farm: bool = False
     gap: bool = False
     more: bool = False
+    mark: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,23 @@ class Reading:
         keys = dict.fromkeys(row.key for row in rows if row.kind == "account")
         farm = any(row.kind == "farm" for row in rows)
         return Changes(rows[-1].seq, tuple(keys), farm, more=len(rows) == _CHANGES_AT_ONCE)
+
+    def mark(self) -> str:
+        """What tells later whether this is still the same directory: see L{follows}."""
+        ledger = self._connection.execute(select(tables.ledger.c.audit_seq, tables.ledger.c.audit_hash)).one()
+        return f"{ledger.audit_seq} {ledger.audit_hash}"
+
+    def follows(self, mark: str) -> bool:
+        """Was C{mark} once the L{mark} of this directory?
+
+        If not, it is another one, such as an older copy that went ways of its own: positions in its feed
+        of changes mean nothing here.
+        """
+        seq, _, known = mark.partition(" ")
+        if seq == "0" or not seq.isdecimal():
+            return seq == "0"
+        query = select(tables.audit.c.hash).where(tables.audit.c.seq == int(seq))
+        return self._connection.execute(query).scalar_one_or_none() == known
 
     def audit(self, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
         """The audit trail, oldest first.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.reading import Changes
 from rvpfarm.directory.store import Store
@@ -31,10 +33,13 @@ class SqlSource:
         with self._store.read() as reading:
             return reading.account(key)
 
-    def changes_since(self, position: int) -> Changes:
-        """What changed after C{position}."""
+    def changes_since(self, position: int, mark: str) -> Changes:
+        """What changed after C{position}; everything, if the directory is not the one that had C{mark}."""
         with self._store.read() as reading:
-            return reading.changes_since(position)
+            now = reading.mark()
+            if mark not in ("", now) and not reading.follows(mark):
+                return Changes(reading.position(), farm=True, gap=True, mark=now)
+            return replace(reading.changes_since(position), mark=now)
 
     def close(self) -> None:
         """Give every connection back."""

@@ -11,8 +11,10 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select
 
@@ -23,8 +25,19 @@ from rvpfarm.directory.writing import Writing
 # how long a connection waits for the database server
 _CONNECT_SECONDS = 5
 
+# libpq: a server that has gone without a word is noticed within some ten seconds, not when TCP gives up
+_NOTICE_LOSS = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
+
 # how long another process may take to turn a new file to write-ahead logging
 _WAL_SECONDS = 10.0
+
+# where a connection's record tells which file it has open
+_FILE = "rvpfarm file"
 
 # what SQLAlchemy raises when the database itself fails us, not our statement
 _OUTSIDE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
@@ -62,6 +75,7 @@ class Store:
         self.where = self._url.render_as_string(hide_password=True)
         self._engine = _make_engine(self._url, busy_seconds)
         self._checked = False
+        self._served = False
 
     @property
     def path(self) -> Path | None:
@@ -121,7 +135,9 @@ class Store:
         """
         remedy = f'run "rvpfarm --directory {self.where} init"'
         if not self.exists:
-            raise StoreProblem(f"there is no directory at {self.path}; {remedy}")
+            # made anew it would be an empty one, in which nobody has an account
+            advice = "put back the one that was there" if self._served else remedy
+            raise StoreProblem(f"there is no directory at {self.path}; {advice}")
         with self._connection(write=False) as connection:
             revision = schema.revision_of(connection)
             problem = schema.mismatch(revision)
@@ -131,7 +147,7 @@ class Store:
                     f"the directory {self.where} {problem}; {'upgrade rvpfarm' if newer else remedy}"
                 )
             self._check_key(connection)
-        self._checked = True
+        self._checked = self._served = True
 
     @contextmanager
     def read(self) -> Iterator[Reading]:
@@ -176,6 +192,7 @@ class Store:
                 with connection.begin():
                     yield connection
         except _OUTSIDE as problem:
+            self._checked = False  # what comes back may be another one, such as an older copy
             raise StoreProblem(f"the directory {self.where} cannot be used: {_reason(problem)}") from problem
         except exc.DatabaseError as problem:
             if type(problem) is not exc.DatabaseError:
@@ -220,6 +237,14 @@ def database_path(url: URL | str) -> Path | None:
     return Path(parsed.database)
 
 
+def public_form(url: str) -> str:
+    """A directory's URL as anybody may see it: without its password and its options.
+
+    @raise StoreProblem: it is none.
+    """
+    return _parse_url(url).set(query={}).render_as_string(hide_password=True)
+
+
 def _parse_url(url: str) -> URL:
     """The address of a database, as far as this program can use it."""
     advice = "give --directory sqlite:////var/lib/rvpfarm/directory.sqlite or postgresql://host/database"
@@ -241,10 +266,12 @@ def _make_engine(url: URL, busy_seconds: float) -> Engine:
     try:
         if url.get_backend_name() == "sqlite":
             engine = create_engine(url, connect_args={"timeout": busy_seconds})
+            event.listen(engine, "do_connect", _open_sqlite)
             event.listen(engine, "connect", _set_up_sqlite)
+            event.listen(engine, "checkout", _see_file)
             event.listen(engine, "begin", _begin_sqlite)
             return engine
-        arguments = {"connect_timeout": _CONNECT_SECONDS}
+        arguments = {"connect_timeout": _CONNECT_SECONDS, **_NOTICE_LOSS}
         return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=_CONNECT_SECONDS)
     except ImportError as problem:
         raise StoreProblem(
@@ -253,6 +280,42 @@ def _make_engine(url: URL, busy_seconds: float) -> Engine:
         ) from problem
     except exc.NoSuchModuleError as problem:
         raise StoreProblem(f"the directory's address names an unknown driver: {url.drivername}") from problem
+
+
+# The types of a driver's connection and arguments are not SQLAlchemy's to promise.
+def _open_sqlite(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
+    """Open the file that is there, and note which one it is: SQLite itself would make a missing one anew."""
+    (path,) = arguments
+    record.info[_FILE] = _file_at(path)
+    connection: sqlite3.Connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, **options)
+    return connection
+
+
+def _see_file(_connection: object, record: Any, _proxy: object) -> None:
+    """A file that was moved away can still be read by who has it open, but it is not the directory any more.
+
+    @raise DisconnectionError: the connection is to another file than the one that has the name now.
+    """
+    path = record.info[_FILE].path
+    if _file_at(path) != record.info[_FILE]:
+        raise exc.DisconnectionError(f"{path} is another file now")
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """Which file stands at C{path}; the numbers are 0 when there is none."""
+
+    path: str
+    device: int
+    number: int
+
+
+def _file_at(path: str) -> _File:
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return _File(path, 0, 0)
+    return _File(path, status.st_dev, status.st_ino)
 
 
 # The driver's connection has no type that SQLAlchemy promises.

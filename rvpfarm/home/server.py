@@ -142,13 +142,17 @@ class Home(Service):
         if account is None:
             found = self._directory.find(target.key)
             found.addErrback(_unavailable)
-            return found.addCallback(lambda account: self._locate(call, target, account))
-        return self._locate(call, target, cast("Account | None", account or None))
+            return found.addCallback(lambda account: self.take(call, target, account))
+        return self.take(call, target, cast("Account | None", account or None))
 
-    def _locate(
+    def take(
         self, call: Call, target: Target, account: Account | None
     ) -> Reply | Relayed | Deferred[Reply | Relayed]:
-        """Hand on a call for somebody else's node; find out who asks for one of ours."""
+        """Answer a call for a node that has been looked up: hand it on if the node is another home's.
+
+        @param account: C{None} if there is no such node; its name is not to be harvested all the same.
+        @raise Refusal: as L{answer}.
+        """
         if account is not None and account.home != self._home:
             return self._elsewhere(call)
         headers = call.headers
@@ -420,6 +424,21 @@ class Home(Service):
         gauge("queue_depth", lambda: self.courier.queued, queue="outbound")
         gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
         gauge("queue_depth", lambda: self._journal.depth, queue="journal")
+
+    def facts(self) -> dict[str, object]:
+        """How much is held and waits, for the status page; safe to call from any thread."""
+        books = self.keeper.books
+        return {
+            "users_online": books.online,
+            "sessions": len(self.keeper.keeping.views),
+            "subscriptions": {"login": len(books.logins), "property": len(books.watchers)},
+            "queues": {"outbound": self.courier.queued, "fanout": self.herald.waiting},
+            "journal": {
+                "incarnation": self._journal.incarnation,
+                "depth": self._journal.depth,
+                "failing": self._journal.failing,
+            },
+        }
 
 
 class _Waiting:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from os import urandom
 from random import random
@@ -28,7 +29,8 @@ from rvpfarm.link.frames import (
     render_ping,
 )
 from rvpfarm.link.homeconnection import HomeConnection
-from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable
+from rvpfarm.link.probes import Probes
+from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable, Untried
 from rvpfarm.web.fast import soon_on
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ GOOD_SECONDS = 10.0
 GRAIN_SECONDS = 0.05
 #: Replies are acknowledged in passing, or when so many, or so many octets of them, have come.
 ACKNOWLEDGE_COUNT, ACKNOWLEDGE_BYTES = 256, 262144
+#: Why connecting fails when this process, or its machine, has nothing left to connect with.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 class _Pending:
@@ -120,6 +124,7 @@ class LinkClient:
         limits = limits or Limits()
         self._call_limit = limits.head + limits.body
         self._soon = soon_on(clock)
+        self._probes = Probes(clock, peer, self.ping)
         self._pending: dict[int, _Pending] = {}
         self._bytes = 0
         self._last_id = 0
@@ -183,13 +188,30 @@ class LinkClient:
             self._soon(self._flush)
         return pending.deferred
 
+    def probe(self, seconds: float) -> Deferred[None]:
+        """Find out whether the home is there: by the connection if there is one, else by connecting.
+
+        The Deferred fails with L{Slow} after so many seconds, and with L{Unreachable} if the home cannot be
+        reached.
+
+        @raise Untried: this client was stopped, or too many ask already.
+        """
+        if self._stopped is not None:
+            raise Untried(f"the link to {self.peer} is closed")
+        probe = self._probes.begin(seconds, connected=self.connected)
+        if not self.connected:
+            self._want()
+        return probe
+
     def stop(self) -> Deferred[None]:
         """Give up every call, connect no more, and close the connection."""
         if self._stopped is None:
             self._stopped = Deferred()
             for pending in list(self._pending.values()):
                 sent = self._was_sent(pending)
-                self._fail(pending, f"the link to {self.peer} is closed", maybe_done=sent)
+                kind = Unreachable if sent else Untried
+                self._fail(pending, f"the link to {self.peer} is closed", maybe_done=sent, kind=kind)
+            self._probes.failed(Untried(f"the link to {self.peer} is closed"))
             self._flush()
             for timer in (self._pause, self._expiry):
                 if timer is not None:
@@ -243,6 +265,11 @@ class LinkClient:
         # in the order of the ids: what was sent before goes first
         self._calls = {id: pending.frame for id, pending in self._pending.items()}
         self._flush()
+        self._probes.welcomed()
+
+    def ponged(self, token: int) -> None:
+        """The home has given a sign of life."""
+        self._probes.ponged(token)
 
     def replied(self, frame: ReplyFrame) -> None:
         """The home has answered a call."""
@@ -372,12 +399,13 @@ class LinkClient:
             self._attempt = None
             if self._line is None:  # never connected, or gone again before this was told
                 why = result.getErrorMessage() if isinstance(result, Failure) else "closed at once"
-                self._not_connected(why or "connecting took too long")
+                kind = Untried if _is_exhausted(result) else Unreachable
+                self._not_connected(why or "connecting took too long", kind)
             self._check_stopped()
 
         attempt.addBoth(over)
 
-    def _not_connected(self, why: str) -> None:
+    def _not_connected(self, why: str, kind: type[Unreachable] = Unreachable) -> None:
         """An attempt failed: whatever was never sent has waited long enough."""
         self._failures += 1
         if self._stopped is not None:
@@ -385,7 +413,8 @@ class LinkClient:
         self._complain(why)
         for pending in list(self._pending.values()):
             if not pending.tries:
-                self._fail(pending, f"{self.peer} cannot be reached")
+                self._fail(pending, f"{self.peer} cannot be reached", kind=kind)
+        self._probes.failed(kind(f"{self.peer} cannot be reached: {why}"))
         # a home that was never reached is tried again when somebody wants it
         if self._pending or self._was_up:
             self._try_later()
@@ -436,6 +465,12 @@ class LinkClient:
             self._cancel_patience()
             if not self._stopped.called:
                 self._stopped.callback(None)
+
+
+def _is_exhausted(result: IProtocol | Failure) -> bool:
+    """Whether an attempt to connect failed for want of something of our own."""
+    problem = getattr(result, "value", None)
+    return getattr(problem, "osError", getattr(problem, "errno", None)) in _EXHAUSTED
 
 
 class _HomeFactory(Factory):

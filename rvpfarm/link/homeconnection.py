@@ -20,6 +20,7 @@ from rvpfarm.link.frames import (
     FrameReader,
     Hello,
     Meeting,
+    Pong,
     ReplyFrame,
     Welcome,
     is_proof,
@@ -66,6 +67,9 @@ class Calls(Protocol):
 
     def resumed(self) -> None:
         """The transport takes more."""
+
+    def ponged(self, token: int) -> None:
+        """The home has given the sign of life of that token."""
 
     def ping(self, token: int) -> None:
         """It is time to ask the home for a sign of life."""
@@ -129,6 +133,8 @@ class HomeConnection(Connection):
                     self._prove(frame)
                 elif isinstance(frame, Welcome):
                     self._check(frame)
+                elif isinstance(frame, Pong):
+                    client.ponged(frame.token)
                 if self._gone:
                     return
         except BadFrame as wrong:

@@ -1,4 +1,4 @@
-"""Metrics and health over HTTP, from a thread of their own, so that a busy loop can still be looked at."""
+"""Metrics, health and status over HTTP, in a thread of their own: a busy loop can still be looked at."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
-_PLAIN = "text/plain; charset=utf-8"
+_PLAIN, _JSON = "text/plain; charset=utf-8", "application/json"
 
 
 class _Pages:
@@ -26,11 +26,16 @@ class _Pages:
     _log = Logger()
 
     def __init__(
-        self, registry: CollectorRegistry, ready: Callable[[], Sequence[str]], alive: Callable[[], bool]
+        self,
+        registry: CollectorRegistry,
+        ready: Callable[[], Sequence[str]],
+        alive: Callable[[], bool],
+        status: Callable[[], bytes] | None,
     ) -> None:
         self._registry = registry
         self._ready = ready
         self._alive = alive
+        self._status = status
 
     def page(self, path: str, accept: str) -> tuple[int, str, bytes]:
         """Status, content type and body of C{path}."""
@@ -52,7 +57,9 @@ class _Pages:
             if not reasons:
                 return 200, _PLAIN, b"ready\n"
             return 503, _PLAIN, "".join(f"{reason}\n" for reason in reasons).encode()
-        return 404, _PLAIN, b"/metrics, /healthz and /readyz are here\n"
+        if path == "/status" and self._status is not None:
+            return 200, _JSON, self._status()
+        return 404, _PLAIN, b"/metrics, /healthz, /readyz and /status are here\n"
 
 
 class _Answer(BaseHTTPRequestHandler):
@@ -153,7 +160,7 @@ def _always_ready() -> Sequence[str]:
 
 
 class HealthServer(Service):
-    """Serves C{/metrics}, C{/healthz} and C{/readyz}.
+    """Serves C{/metrics}, C{/healthz}, C{/readyz} and C{/status}.
 
     A fault here never stops the daemon: an address that cannot be had is logged once and tried again.
     """
@@ -175,16 +182,19 @@ class HealthServer(Service):
         *,
         clock: IReactorTime,
         ready: Callable[[], Sequence[str]] = _always_ready,
+        status: Callable[[], bytes] | None = None,
     ) -> None:
         """
+        @param host: where to listen; empty for nowhere, unless L{settle} says where.
         @param port: 0 takes any; see L{port}.
         @param ready: the reasons why this daemon should not be sent work, none when it is ready; called
             in the thread that serves, so it must only look.
+        @param status: the page C{/status}, in JSON; called like C{ready}.
         """
         self._host = host
         self._port = port
         self._clock = clock
-        self._pages = _Pages(registry, ready, self._alive)
+        self._pages = _Pages(registry, ready, self._alive, status)
         self._server: _Server | None = None
         self._timers: dict[str, IDelayedCall] = {}
         self._beaten = 0.0
@@ -195,11 +205,17 @@ class HealthServer(Service):
         """The port listened on, 0 when there is none now."""
         return int(self._server.server_address[1]) if self._server is not None else 0
 
+    def settle(self, host: str, port: int) -> None:
+        """Listen there, from the start on."""
+        assert not self.running, "it listens already"
+        self._host, self._port = host, port
+
     def startService(self) -> None:
         """Begin to listen, now or as soon as the address is free."""
         super().startService()
         self._beat()
-        self._listen()
+        if self._host:
+            self._listen()
 
     def stopService(self) -> None:
         """Listen no longer."""

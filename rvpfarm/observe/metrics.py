@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.gc_collector import GCCollector
@@ -19,6 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from rvpfarm.observe.series import Sample, Series, SeriesCollector
 from rvpfarm.protocol.calls import METHODS, REASONS
 
 #: The methods that get a label of their own; any other is C{OTHER}.
@@ -31,11 +32,17 @@ GAUGES = {
     "subscriptions": "Subscriptions held, by type",
     "queue_depth": "Work waiting, by queue",
     "outbound_connections": "Open connections to others, by kind of peer",
-    "connections": "Open connections from callers",
+    "connections": "Connections from callers, those on their way in included",
+    "connections_limit": "The most connections from callers that are taken",
     "in_work": "Requests in work",
     "authenticated_connections": "Connections that NTLM or Negotiate has proved, here",
     "directory_staleness_seconds": "How long ago the directory was last known to be current",
     "directory_cache_size": "Accounts remembered",
+    "directory_staleness_limit_seconds": "For how long what is known of the directory is served without news",
+    "directory_up": "Whether the directory answered when it was last asked (1) or not (0)",
+    "snapshot_age_seconds": "How old what the directory's snapshot on disk says is",
+    "snapshot_size_bytes": "Size of the directory's snapshot on disk",
+    "snapshot_accounts": "Accounts in the directory's snapshot on disk",
 }
 
 _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -86,27 +93,46 @@ def _code(status: int) -> str:
 
 
 class Metrics:
-    """Everything one daemon counts.  Made once, in C{tap}, and handed down."""
+    """Everything one daemon counts.  Made once, in C{tap}, and handed down.
+
+    Where several homes share a process, each has its own by L{beside}, in one registry and under its own
+    name.  What belongs to the process as a whole is counted by the first of them.
+    """
 
     _log = Logger()
 
-    def __init__(self, registry: CollectorRegistry, *, role: str, node: str) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, *, role: str, node: str, first: Metrics | None = None
+    ) -> None:
         """
         @param registry: where the metrics are registered; tests bring their own.
         @param role: C{"router"}, C{"home"} or C{"dns"}.
         @param node: the name of this process within the farm.
+        @param first: has registered everything already; see L{beside}.
         """
         # Without this every counter would be followed by a second series telling when it was made.
         disable_created_metrics()
         self.registry = registry
         self._common = (role, node)
         self._outbounds: dict[tuple[bytes, int, str], Counter] = {}
-        self._gauges: dict[str, Gauge] = {}
+        # by name; Any: the collectors of several kinds
+        self._collectors: dict[str, Any] = {} if first is None else first._collectors
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, ...], SeriesCollector] = {} if first is None else first._series
         self._build()
-        self._lag = self._histogram("reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST)
-        self._show_process(registry)
+        if first is None:
+            self._lag = self._histogram(
+                "reactor_lag_seconds", "How late the reactor ran a timer", buckets=_FAST
+            )
+            self._show_process(registry)
+        else:
+            self._lag = first._lag
+        self._show_version()
+
+    def beside(self, node: str) -> Metrics:
+        """What another home of this process counts, under its name C{node}."""
+        return Metrics(self.registry, role=self._common[0], node=node, first=self)
 
     def _build(self) -> None:
         """Register what is counted."""
@@ -115,7 +141,10 @@ class Metrics:
             "request_seconds", "From the end of a request to its answer", ("verb",), buckets=_FAST
         )
         self._rejected = self._counter(
-            "rejected", "Requests refused for load", ("reason",), [("queue",), ("conn",), ("drain",)]
+            "rejected",
+            "Requests and connections turned away",
+            ("reason",),
+            [("queue",), ("conn",), ("source",), ("proxy",), ("drain",)],
         )
         self._route = self._counter(
             "route",
@@ -162,35 +191,51 @@ class Metrics:
         )
         self._blocked = self._counter("call_back_blocked", "Call-backs refused by policy", ("rule",))
         self._link = self._counter("link_calls", "Calls over farm links", ("outcome",))
+        self._probe_seconds = self._histogram(
+            "probe_seconds", "From asking a home whether it is there to its answer", buckets=_FAST
+        )
         self._commit_size = self._histogram("journal_batch_size", "Changes in one commit", buckets=_SIZES)
         self._commit_seconds = self._histogram("journal_commit_seconds", "Time of one commit", buckets=_FAST)
+        self._snapshots = self._counter(
+            "snapshot_writes", "Snapshots of the directory", ("outcome",), [("written",), ("failed",)]
+        )
 
     def _show_process(self, registry: CollectorRegistry) -> None:
-        """Add what is told of every Python process, and our version."""
+        """Add what is told of every Python process."""
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
         GCCollector(registry=registry)
+
+    def _show_version(self) -> None:
+        """Add our version."""
         try:
             ours = version("rvpfarm")
         except PackageNotFoundError:
             ours = "unknown"
-        info = Gauge("rvp_info", "What is running", ("role", "node", "version"), registry=registry)
+        info = self._register("info", Gauge, "What is running", ("version",))
         info.labels(*self._common, ours).set(1)
+
+    # Any: a collector's class, and its own arguments
+    def _register(self, name: str, kind: Any, text: str, labels: Sequence[str], **more: Any) -> Any:
+        """The collector C{rvp_<name>}, registered unless that is done."""
+        found = self._collectors.get(name)
+        if found is None:
+            found = kind(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, **more)
+            self._collectors[name] = found
+        return found
 
     def _counter(
         self, name: str, text: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()
     ) -> _Family[Counter]:
         """Register C{rvp_<name>_total}."""
-        metric = Counter(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry)
+        metric = self._register(name, Counter, text, labels)
         return _Family(metric, self._common, known or ([] if labels else [()]))
 
     def _histogram(
         self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
     ) -> _Family[Histogram]:
         """Register the histogram C{rvp_<name>}."""
-        metric = Histogram(
-            f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, buckets=buckets
-        )
+        metric = self._register(name, Histogram, text, labels, buckets=buckets)
         return _Family(metric, self._common, [] if labels else [()])
 
     def request(self, verb: bytes, status: int, seconds: float) -> None:
@@ -208,7 +253,10 @@ class Metrics:
         known[1].observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A request was refused for load: C{"queue"}, C{"conn"} or C{"drain"}."""
+        """A request or a connection was turned away.
+
+        @param reason: C{"queue"}, C{"conn"}, C{"source"}, C{"proxy"} or C{"drain"}.
+        """
         self._rejected.child((reason,)).inc()
 
     def route(self, decision: str) -> None:
@@ -292,10 +340,18 @@ class Metrics:
         """A call over a farm link ended."""
         self._link.child((outcome,)).inc()
 
+    def probe(self, seconds: float) -> None:
+        """A home was asked whether it is there, and C{seconds} later that was known, or given up."""
+        self._probe_seconds.child(()).observe(seconds)
+
     def journal_commit(self, size: int, seconds: float) -> None:
         """C{size} changes reached the disk together."""
         self._commit_size.child(()).observe(size)
         self._commit_seconds.child(()).observe(seconds)
+
+    def snapshot_write(self, outcome: str) -> None:
+        """A snapshot of the directory was C{"written"}, or that C{"failed"}."""
+        self._snapshots.child((outcome,)).inc()
 
     def lag(self, seconds: float) -> None:
         """The reactor ran a timer C{seconds} late."""
@@ -307,13 +363,21 @@ class Metrics:
         A function that fails shows as NaN and is logged once: it must not hide the other metrics.
         The same name and labels given again replace the earlier function.
         """
-        gauge = self._gauges.get(name)
-        if gauge is None:
-            names = ("role", "node", *sorted(labels))
-            text = GAUGES.get(name, name.replace("_", " "))
-            gauge = self._gauges[name] = Gauge(f"rvp_{name}", text, names, registry=self.registry)
+        gauge = self._register(name, Gauge, GAUGES.get(name, name.replace("_", " ")), sorted(labels))
         values = [labels[label] for label in sorted(labels)]
         gauge.labels(*self._common, *values).set_function(lambda: self._ask(name, function))
+
+    def series(self, series: Sequence[Series], read: Callable[[], Iterable[Sample]]) -> None:
+        """Show what C{read()} says, asked at each scrape, in the scraping thread.
+
+        For labels that come and go: what it says no longer is shown no longer.
+        """
+        names = tuple(each.name for each in series)
+        collector = self._series.get(names)
+        if collector is None:
+            collector = self._series[names] = SeriesCollector(("role", "node"), series)
+            self.registry.register(collector)
+        collector.add(self._common, read)
 
     def _ask(self, name: str, function: Callable[[], float]) -> float:
         """What C{function} says, or NaN."""

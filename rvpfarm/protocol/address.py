@@ -22,6 +22,9 @@ _LONGEST = 2048
 #: How many of what callers write is kept with what it means, and how long each may be.
 _KEPT, _KEPT_LENGTH = 10_000, 256
 
+#: Bits of an IPv6 address that tell one customer of a provider from the next.
+_SITE = 64
+
 _AUTHORITY = re.compile(r"([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*|\[[0-9A-Fa-f:.]+\])\.?(?::([0-9]{0,5}))?")
 _NUMBER = re.compile(r"(?:.*\.)?(?:[0-9]+|0[xX][0-9A-Fa-f]*)")
 _PLAIN = re.compile(r"(?:/[A-Za-z0-9_.~!$'+-]+)+/?")
@@ -111,6 +114,19 @@ class CallBack:
     principal: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a C{Location} says that a node is.
+
+    @ivar host: a host name or IP address (without brackets), lower case.
+    @ivar key: the node's key if the URL is a physical one; empty for any other URL.
+    """
+
+    host: str
+    port: int
+    key: str
+
+
 def parse_target(target: bytes, host: bytes | None, names: Names) -> Target:
     """Find out which node a request is for (protocol notes 1.3).
 
@@ -160,6 +176,21 @@ def _target(target: bytes, host: bytes | None, names: Names) -> Target:
         raise NotFound("there is no node of that name")
     path = path.lower()
     return Target(domain + path, domain, path, embedded is not None, requested)
+
+
+def asked_host(target: bytes, host: bytes | None) -> str:
+    """The host that a request was sent to, lower case and without a port; empty when it names none.
+
+    @param target: as for L{parse_target}; C{host} likewise.
+    """
+    if not target.startswith(b"/"):
+        _, absolute, rest = target.partition(b"://")
+        if absolute:
+            host = rest.partition(b"/")[0]
+    try:
+        return _split((host or b"").decode("ascii").strip())[0]
+    except (BadRequest, UnicodeDecodeError):
+        return ""
 
 
 def parse_principal(text: str, names: Names) -> Principal:
@@ -223,6 +254,29 @@ def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
     kept[key] = value
 
 
+def parse_location(text: str, names: Names) -> Place:
+    """Read a C{Location} (protocol notes 10.1).
+
+    @raise BadRequest: it is not an absolute C{http} URL.
+    """
+    scheme, separator, rest = text.partition("://")
+    if not separator or scheme.lower() != "http":
+        raise BadRequest("that is not an absolute http URL")
+    authority, slash, path = rest.partition("/")
+    host, port = _split(authority)
+    return Place(host.strip("[]"), port, _physical_key(slash + path, names))
+
+
+def _physical_key(path: str, names: Names) -> str:
+    """The key of the node that a physical path names; empty if it is none or the domain is not ours."""
+    try:
+        embedded, path = _logical(_clean(path))
+    except BadRequest:
+        return ""
+    domain = None if embedded is None else names.domains.get(embedded.lower())
+    return "" if domain is None or path.count("/") < 2 else domain + path.lower()
+
+
 def key_to_url(key: str) -> str:
     """The logical URL of a node's key; a server's key is its server-id already."""
     return f"http://{key}" if "/" in key else key
@@ -235,6 +289,29 @@ def is_ip(host: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def unmapped(address: str) -> str:
+    """An address as a socket names it, an IPv4 address on an IPv6 socket as what it is."""
+    return address[7:] if address.startswith("::ffff:") and "." in address else address
+
+
+def site_of(address: str) -> str:
+    """What is counted as one address: an IPv4 address, or the network of an IPv6 one.
+
+    A single customer has a whole IPv6 network, and could come from each of its addresses.
+    """
+    if ":" not in address:
+        return address
+    try:
+        parsed = ipaddress.ip_address(address.strip("[]").partition("%")[0])
+    except ValueError:
+        return address
+    if parsed.version == 4:
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return f"{parsed.packed[: _SITE // 8].hex()}/{_SITE}"
 
 
 def _principal(authority: str, path: str, names: Names) -> Principal:

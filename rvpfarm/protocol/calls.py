@@ -51,6 +51,10 @@ def withhold(offered: Iterable[str]) -> int:
     return sum(1 << bit for bit, scheme in enumerate(SIGN_IN_SCHEMES) if scheme not in set(offered))
 
 
+#: The bits of the schemes that prove who is at the other end of a connection, and not who makes each call.
+CONNECTION_BOUND = withhold(("digest-md5", "digest-sha-256"))
+
+
 # Call and Reply are made once per request on the hot path: a frozen dataclass costs four times as much.
 @dataclass(slots=True, eq=False)
 class Call:
@@ -64,7 +68,8 @@ class Call:
     @ivar minor: the minor HTTP version, 0 or 1.
     @ivar head: request line and headers as received, from the first byte to the empty line and
         including it: what a router hands on.
-    @ivar peer: the address of the caller (no port), as the edge of the farm saw it.
+    @ivar peer: the address of the caller (no port), as the edge of the farm saw it or a proxy that it
+        believes; empty when it is not known.
     @ivar connection: names the caller's connection throughout the farm; NTLM is bound to it.
     @ivar via: the farm member that handed the call on over an authenticated link, or C{None} when
         the call came straight from its caller.
@@ -121,7 +126,7 @@ class Relayed:
 class Refusal(Exception):
     """A "no" that the caller earned.
 
-    Raised in cores, caught in exactly one place, C{rvpfarm.web.server}, which makes a L{Reply} of it.
+    Raised in cores, caught in exactly one place, C{rvpfarm.web.connection}, which makes a L{Reply} of it.
 
     @ivar status: the status code it is answered with.
     """
@@ -274,6 +279,13 @@ class Unreachable(Exception):
         self.maybe_done = maybe_done
 
 
+class Untried(Unreachable):
+    """It could not even be tried: this process has no descriptors or ports left.
+
+    That tells nothing about the other machine.
+    """
+
+
 class Slow(Unreachable):
     """The other machine took the request and did not answer in time."""
 
@@ -291,6 +303,7 @@ class Limits:
     @ivar idle_seconds: how long a connection may rest between requests; at least 120 for old clients.
     @ivar pipelined: requests of one connection in work at once; further ones stay unread.
     @ivar connections: per listener.
+    @ivar per_source: connections of a listener from one IPv4 address or IPv6 network.
     @ivar in_work: requests in work or waiting in the whole process (503, KB 318158).
     """
 
@@ -303,4 +316,5 @@ class Limits:
     idle_seconds: float = 180.0
     pipelined: int = 16
     connections: int = 20000
+    per_source: int = 512
     in_work: int = 1024

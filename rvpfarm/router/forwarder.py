@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from math import ceil
+from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from twisted.internet.defer import Deferred
@@ -14,15 +16,31 @@ from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Ho
 from rvpfarm.directory.names import names_of
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
-from rvpfarm.protocol.calls import Busy, Call, Failed, NotFound, Relayed, Reply, Slow, TimedOut, Unreachable
+from rvpfarm.protocol.calls import (
+    Busy,
+    Call,
+    Failed,
+    NotFound,
+    Refusal,
+    Relayed,
+    Reply,
+    Slow,
+    TimedOut,
+    Unreachable,
+    Untried,
+)
 from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
-from rvpfarm.router.health import Circuit
-from rvpfarm.router.routing import Redirect, choose_home, route, with_hops
+from rvpfarm.router.health import Health, Standing
+from rvpfarm.router.routing import Redirect, choose_home, referred_to, route, with_hops
+from rvpfarm.web.reader import parse_head
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics
 
 Answered: TypeAlias = Reply | Relayed | Deferred[Reply | Relayed]
+
+#: How a home of this process answers a call for a node that somebody else has looked up.
+Take: TypeAlias = Callable[[Call, Target, "Account | None"], Answered]
 
 #: How one farm member tells another that a node lives elsewhere; callers never see it.
 MOVED_STATUS, MOVED_HEADER = 421, (b"RVP-Farm", b"moved")
@@ -32,14 +50,18 @@ _BINDING = (b"ntlm", b"nego")
 #: Connections of which it is remembered where they proved themselves.
 BOUND_LIMIT = 100_000
 
-_MOVED_DIGITS = b"%d" % MOVED_STATUS
+_MOVED_DIGITS, _REFERRED_DIGITS = b"%d" % MOVED_STATUS, b"302"
 _MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
 
 
 class Router:
     """Answers any call for any node of the farm, and keeps nothing.
 
-    A home has one too, for the nodes that are not its own.
+    A home has one too, for the nodes that are not its own; homes that share a process share one.
+
+    No call goes round in circles: one that a farm member has handed on is handed on no further, one that
+    comes by a node's physical URL was referred already and is not referred again, and a home that turns
+    out not to have the node is asked for another place once (protocol notes 1.6).
     """
 
     _log = Logger()
@@ -52,14 +74,20 @@ class Router:
         clock: IReactorTime,
         metrics: Metrics | None = None,
         own_home: str | None = None,
+        health: Health | None = None,
+        sisters: Mapping[str, Take] = MappingProxyType({}),
     ) -> None:
         """
         @param links: to the homes.
         @param own_home: the id of the home that this router belongs to, if it belongs to one.
+        @param health: how the homes stand, told by others as well; its own if not given.
+        @param sisters: the homes that it belongs to, if there are several, by their ids; it may be filled
+            before the first call.
         """
         self._directory, self._links, self._clock = directory, links, clock
-        self._metrics, self._own_home = metrics, own_home
-        self._circuits: dict[str, Circuit] = {}
+        self._metrics, self._own_home, self._sisters = metrics, own_home, sisters
+        self._health = health or Health()
+        self._standings = self._health.standings
         self._bound: dict[str, set[str]] = {}
         directory.watch(self._changed)
 
@@ -92,8 +120,8 @@ class Router:
 
     def healthy(self, home: Home) -> bool:
         """Whether C{home} answered when it was last asked."""
-        circuit = self._circuits.get(home.id)
-        return circuit is None or circuit.healthy
+        standing = self._standings.get(home.id)
+        return standing is None or standing.healthy
 
     def gone(self, connection: str) -> None:
         """A connection is closed: tell the homes where somebody may have proved himself on it."""
@@ -120,7 +148,10 @@ class Router:
     def _carry(self, call: Call, target: Target, account: Account | None, *, first: bool) -> Answered:
         """Refer the caller, or hand the call to the home of C{account} or, without one, to some home."""
         home = self._home_of(target, account)
-        if account is not None and first and not call.vouched:
+        if self._sisters and home.id in self._sisters:
+            self._count("local")
+            return _hand_over(self._sisters[home.id], call, target, account)
+        if account is not None and first and not (call.vouched or target.physical):
             decision = route(
                 account,
                 home,
@@ -129,7 +160,7 @@ class Router:
                 user_agent=call.headers.get(b"user-agent", b""),
                 asked=target.host,
             )
-            if isinstance(decision, Redirect):
+            if isinstance(decision, Redirect) and not _is_from_server(call):
                 self._count("redirect")
                 return Reply(302, ((b"Location", decision.url.encode("ascii")),))
         return self._forward(call, target, home, first)
@@ -152,14 +183,9 @@ class Router:
         return home
 
     def _forward(self, call: Call, target: Target, home: Home, first: bool) -> Deferred[Reply | Relayed]:
-        circuit = self._circuits.get(home.id)
-        if circuit is None:
-            circuit = self._circuits[home.id] = Circuit()
-        elif not circuit.healthy:
-            now = self._clock.seconds()
-            if not circuit.allow(now):
-                self._count("reject")
-                raise Busy("the home cannot be reached", retry_after_seconds=ceil(circuit.seconds_left(now)))
+        standing = self._standings.get(home.id)
+        if standing is None or not standing.clear:
+            standing = self._check_standing(home)
         self._count("proxy")
         credentials = call.headers.get(b"authorization")
         if credentials is not None and credentials[:4].lower() in _BINDING:
@@ -168,9 +194,21 @@ class Router:
         return carried.addCallbacks(
             self._answered,
             self._failed,
-            callbackArgs=(call, target, home, circuit, first),
-            errbackArgs=(call, circuit),
+            callbackArgs=(call, target, home, standing, first),
+            errbackArgs=(call, standing),
         )
+
+    def _check_standing(self, home: Home) -> Standing:
+        """
+        @raise Busy: the home is down, or has not been reached of late, and others are finding out.
+        """
+        now = self._clock.seconds()
+        standing = self._health.of(home.id, now)
+        if not standing.allow(now):
+            self._count("reject")
+            left = ceil(standing.seconds_left(now))
+            raise Busy("the home cannot be reached", retry_after_seconds=max(1, left))
+        return standing
 
     def _bind(self, connection: str, home: str) -> None:
         """Remember that a connection proves itself to C{home}."""
@@ -181,13 +219,16 @@ class Router:
             self._bound[connection] = {home}
 
     def _answered(
-        self, relayed: Relayed, call: Call, target: Target, home: Home, circuit: Circuit, first: bool
+        self, relayed: Relayed, call: Call, target: Target, home: Home, standing: Standing, first: bool
     ) -> Answered:
         """Pass the answer on, unless the home says that the node is not its own."""
-        if not circuit.healthy:
-            circuit.succeeded()
+        if not standing.clear:
+            standing.answered(self._clock.seconds())
         wire = relayed.wire
-        if wire[9:12] != _MOVED_DIGITS or _MOVED_LINE not in wire:
+        digits = wire[9:12]
+        if digits != _MOVED_DIGITS:
+            return relayed if digits != _REFERRED_DIGITS else self._follow(relayed, call, target, home, first)
+        if _MOVED_LINE not in wire:
             return relayed
         if not first:
             raise Busy("the node is being moved")
@@ -195,7 +236,23 @@ class Router:
         self._directory.forget(target.key)
         return self._find(call, target, first=False)
 
-    def _failed(self, failure: Failure, call: Call, circuit: Circuit) -> Failure:
+    def _follow(self, relayed: Relayed, call: Call, target: Target, home: Home, first: bool) -> Answered:
+        """Follow a home's referral in the caller's place, for not every client can (protocol notes 10.3).
+
+        It is followed over the farm link, so to homes of this farm only, and once.
+
+        @raise Busy: it leads in circles.
+        """
+        other = referred_to(_location_of(relayed.wire), target, home, self._directory.farm())
+        if other is None:
+            return relayed
+        self._directory.forget(target.key)
+        if not first or other.id == self._own_home or other.id in self._sisters:
+            raise Busy("the node is being moved")
+        self._log.info("{key} is at {other}, says {home}", key=target.key, other=other.name, home=home.name)
+        return self._forward(call, target, other, first=False)
+
+    def _failed(self, failure: Failure, call: Call, standing: Standing) -> Failure:
         """
         @raise TimedOut: what became of the call is not known.
         @raise Busy: nothing became of it, or it can be repeated.
@@ -205,8 +262,10 @@ class Router:
         unreachable = cast(Unreachable, failure.value)
         if isinstance(unreachable, Slow):
             raise TimedOut("the home did not answer in time")
+        if isinstance(unreachable, Untried):
+            raise Busy("this server cannot reach anybody now")
         if not unreachable.maybe_done:
-            circuit.failed(self._clock.seconds())
+            standing.unreached(self._clock.seconds())
         elif call.method == b"NOTIFY":
             raise TimedOut("the home was lost while it had the notification")
         raise Busy("the home cannot be reached")
@@ -216,9 +275,40 @@ class Router:
         if key is None:
             homes = self._directory.farm().homes
             self._links.retain(homes)
-            for id in [id for id in self._circuits if id not in homes]:
-                del self._circuits[id]
+            self._health.retain(homes)
 
     def _count(self, decision: str) -> None:
         if self._metrics is not None:
             self._metrics.route(decision)
+
+
+def _hand_over(take: Take, call: Call, target: Target, account: Account | None) -> Answered:
+    """Have a home of this process answer, as it would over a farm link."""
+    if not call.vouched:
+        return take(call, target, account)
+    # a member's own call was rendered for a link: nobody has read its head yet, and a refusal is a reply
+    read = parse_head(call.head)
+    read.body, read.vouched = call.body, True
+    try:
+        answer = take(read, target, account)
+    except Refusal as refusal:
+        return refusal.reply()
+    return answer.addErrback(_as_reply) if isinstance(answer, Deferred) else answer
+
+
+def _as_reply(failure: Failure) -> Reply:
+    failure.trap(Refusal)
+    return cast(Refusal, failure.value).reply()
+
+
+def _is_from_server(call: Call) -> bool:
+    """Does a server make this call, and not a person?  Servers are not known to follow referrals."""
+    principal = call.headers.get(b"rvp-from-principal")
+    return principal is not None and b"://" not in principal
+
+
+def _location_of(wire: bytes) -> bytes:
+    """The C{Location} of a rendered answer; empty if there is none, or more than one."""
+    fields = [line.partition(b":") for line in wire[: wire.index(b"\r\n\r\n")].split(b"\r\n")[1:]]
+    found = [value.strip() for name, _, value in fields if name.lower() == b"location"]
+    return found[0] if len(found) == 1 else b""

@@ -12,7 +12,10 @@ from hashlib import blake2b
 from ipaddress import ip_address
 from urllib.parse import quote
 
-from rvpfarm.directory.model import Account, Farm, Home, Network
+from rvpfarm.directory.model import Account, Farm, Home, Network, Router
+from rvpfarm.directory.names import names_of
+from rvpfarm.protocol.address import Target, parse_location
+from rvpfarm.protocol.calls import BadRequest, Busy
 
 #: How the C{User-Agent} of clients that follow referrals begins.
 FOLLOWERS = b"msmsgs/"
@@ -63,11 +66,39 @@ def route(
     return Redirect(quote(account.physical_url(home), safe="/:%!$&'()*+,;=@~"))
 
 
+def referred_to(location: bytes, target: Target, home: Home, farm: Farm) -> Home | None:
+    """Where the referral (302) leads that C{home} gave as its answer (protocol notes 10.3).
+
+    @param location: its C{Location}; empty if it has none.
+    @return: the home of this farm that serves the node by what C{home} says; C{None} if it sends the caller
+        out of the farm.
+    @raise Busy: it leads to somewhere in the farm where the caller would be sent round in circles, or
+        nowhere.
+    """
+    names = names_of(farm)
+    try:
+        place = parse_location(location.decode("ascii"), names)
+    except (BadRequest, UnicodeDecodeError):
+        raise Busy("a home refers to nowhere") from None
+    for other in farm.homes.values():
+        if (other.host, other.port) == (place.host, place.port):
+            if other.id != home.id and place.key == target.key and not _leads_back(other, farm, ""):
+                return other
+            break
+    members: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    if names.domain_of(place.host) is not None or any(place.host == member.address for member in members):
+        raise Busy("a home refers back into the farm")
+    return None
+
+
 def is_inside(peer: str, networks: Iterable[Network]) -> bool:
-    """Whether the address C{peer} lies in a range that is inside; without such ranges, everybody is."""
+    """Whether the address C{peer} lies in a range that is inside; without such ranges, everybody is.
+
+    @param peer: empty for a caller behind a proxy that does not say who it is, and who is never inside.
+    """
     ranges = [network for network in networks if network.kind == "inside"]
     if not ranges:
-        return True
+        return bool(peer)
     try:
         address = _number(peer)
     except ValueError:

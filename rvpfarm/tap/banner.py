@@ -1,4 +1,4 @@
-"""What a farm tells the person who started it: who can log in, where everything is, and four lines to try."""
+"""What a farm tells the person who started it: who can log in, where everything is, and what to try."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _CALL_BACK = "http://127.0.0.1:9900/"
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def render_banner(plan: Plan, users: Sequence[User], state: State, rvp: str) -> str:
+def render_banner(plan: Plan, users: Sequence[User], state: State, rvp: str, rvpfarm: str) -> str:
     """The banner.
 
-    @param rvp: how to type the command C{rvp}.
+    @param rvp: how to type the command C{rvp}; C{rvpfarm} likewise.
     """
     lines = [
         "",
@@ -31,7 +31,7 @@ def render_banner(plan: Plan, users: Sequence[User], state: State, rvp: str) -> 
         "",
         f"  state {state.path}, passwords in {state.passwords.name}, logs in {state.logs.name}/",
         "",
-        *_examples(plan, users, rvp),
+        *_examples(plan, users, state, rvp, rvpfarm),
         "",
         "Ctrl-C stops everything; started again, the farm comes back with its users and subscriptions.",
         "",
@@ -67,8 +67,8 @@ def _member_row(member: Member) -> tuple[str, ...]:
     return member.name, where, member.host, f"metrics http://{member.metrics}/metrics"
 
 
-def _examples(plan: Plan, users: Sequence[User], rvp: str) -> list[str]:
-    """Four lines that work when they are pasted into another terminal."""
+def _examples(plan: Plan, users: Sequence[User], state: State, rvp: str, rvpfarm: str) -> list[str]:
+    """Five lines that work when they are pasted into another terminal."""
     here, there = users[0], users[1 % len(users)]
     dns = f"--dns {plan.nameserver.listen}"
 
@@ -83,6 +83,8 @@ def _examples(plan: Plan, users: Sequence[User], rvp: str) -> list[str]:
         f"  {run(there)} watch {here.address}",
         f"Send {there.alias} a message, which appears where {there.alias} is watching:",
         f"  {run(here)} send {there.address} 'Hello from {here.alias}'",
+        "See how all servers are:",
+        f"  {shlex.join([rvpfarm, '--directory', state.directory, 'status'])}",
         "Look at the metrics:",
         f"  curl -s http://{plan.routers[0].metrics}/metrics | grep '^rvp_'",
     ]

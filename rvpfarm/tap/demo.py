@@ -73,13 +73,28 @@ def _settle_servers(store: Store, plan: Plan) -> None:
             assert member.link is not None
             listen, link = member.listen, member.link
             handlers.create_home(
-                store, member.name, member.host, listen.port, link.port, listen.host, actor=ACTOR
+                store,
+                member.name,
+                member.host,
+                listen.port,
+                link.port,
+                listen.host,
+                metrics=str(member.metrics),
+                actor=ACTOR,
             )
     known = {router.name for router in farm.routers.values()}
     for member in plan.routers:
         if member.name not in known:
             listen = member.listen
-            handlers.create_router(store, member.name, member.host, listen.port, listen.host, actor=ACTOR)
+            handlers.create_router(
+                store,
+                member.name,
+                member.host,
+                listen.port,
+                listen.host,
+                metrics=str(member.metrics),
+                actor=ACTOR,
+            )
 
 
 def _move_servers(writing: Writing, farm: Farm, plan: Plan) -> None:
@@ -89,12 +104,19 @@ def _move_servers(writing: Writing, farm: Farm, plan: Plan) -> None:
         member = members[home.name]
         assert member.link is not None
         writing.update_home(
-            replace(home, port=member.listen.port, link_port=member.link.port, address=member.listen.host)
+            replace(
+                home,
+                port=member.listen.port,
+                link_port=member.link.port,
+                address=member.listen.host,
+                metrics=str(member.metrics),
+            )
         )
     for router in farm.routers.values():
         if router.name in members:
-            place = members[router.name].listen
-            writing.update_router(replace(router, port=place.port, address=place.host))
+            member = members[router.name]
+            place, metrics = member.listen, str(member.metrics)
+            writing.update_router(replace(router, port=place.port, address=place.host, metrics=metrics))
         else:
             writing.remove_router(router)
 

@@ -228,7 +228,9 @@ def makeService(
 
     def announce() -> None:
         """Tell how to log in."""
-        tell(render_banner(plan, users, state, _command("rvp", sys.argv, Path.cwd())))
+        here = Path.cwd()
+        rvp, rvpfarm = (_command(name, sys.argv, here) for name in ("rvp", "rvpfarm"))
+        tell(render_banner(plan, users, state, rvp, rvpfarm))
 
     top = FarmService(
         reactor,

@@ -1,42 +1,63 @@
-"""C{twistd rvp-home}: a home server; owns the nodes of its users."""
+"""C{twistd rvp-home}: a home server, or several in one process; owns the nodes of its users."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from os import urandom
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twisted.application.service import IService
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory
 
-from rvpfarm.auth.challenge import Digest, Gate, Scheme
+from rvpfarm.auth.challenge import Digest, Scheme
 from rvpfarm.auth.connections import Connections
 from rvpfarm.auth.digest import Nonces
 from rvpfarm.auth.handshakes import Negotiate, Ntlm
 from rvpfarm.auth.kerberos import BadKeytab, Keytab
+from rvpfarm.auth.keys import FarmKey
 from rvpfarm.auth.throttle import Throttle
-from rvpfarm.directory.model import Directory
+from rvpfarm.directory.cache import CachedDirectory
+from rvpfarm.directory.model import Directory, Farm
+from rvpfarm.directory.model import Home as Record
 from rvpfarm.discovery.lookup import Locator
 from rvpfarm.discovery.strangers import Strangers
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.reach import barred
-from rvpfarm.home.server import Home
-from rvpfarm.home.signins import SignIns
-from rvpfarm.link.links import LinkFactory, Links
+from rvpfarm.link.links import Links
 from rvpfarm.observe.metrics import Metrics
+from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
-from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStart, OnStop, attend, connector, load_key, open_directory, record_of
-from rvpfarm.tap.settings import HomeOptions, default_listen
+from rvpfarm.router.forwarder import Router, Take
+from rvpfarm.router.health import Health
+from rvpfarm.router.probing import Prober
+from rvpfarm.tap.daemon import (
+    Daemon,
+    OnStart,
+    OnStop,
+    attend,
+    connector,
+    heed,
+    load_key,
+    open_directory,
+    record_of,
+)
+from rvpfarm.tap.hosting import (
+    Hosted,
+    Reception,
+    Shared,
+    check_together,
+    facts_of,
+    listeners_of,
+    state_files,
+)
+from rvpfarm.tap.overview import Homes, show_directory, show_work
+from rvpfarm.tap.settings import HomeOptions, HostPort, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.outgoing import Outgoing
 from rvpfarm.web.responses import Response
 from rvpfarm.web.server import CallFactory
-
-#: The state of a home, in its state directory.
-STATE_FILE = "home.sqlite"
 
 
 class Options(HomeOptions):
@@ -46,7 +67,7 @@ class Options(HomeOptions):
 
 
 def makeService(options: Options, reactor: Any = None) -> IService:
-    """Build the home; nothing listens and no state is touched until it is started.
+    """Build the home, or the homes; nothing listens and no state is touched until they are started.
 
     Services start in the order in which they are added here: what others need comes first.
 
@@ -55,100 +76,157 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     top = Daemon()
+    listening: list[ListeningService] = []
 
     def missing() -> Sequence[str]:
-        """What is not running yet."""
-        return () if calls_at.listening and links_at.listening else ("not listening",)
+        """What is not running yet; listeners start last, though they are bound before anything starts."""
+        running = all(each.listening and each.running for each in listening)
+        return directory.missing() if running else ("not listening",)
 
-    name = options["name"]
-    metrics = attend(top, options, reactor, role="home", ready=missing)
+    status = Status(role="home", name=options["name"], ready=missing)
+    metrics = attend(top, options, reactor, status, recorded=lambda: records[0].metrics)
     key = load_key(options)
-    directory = open_directory(options, reactor, metrics=metrics, key=key)
-    record = record_of(directory.farm().homes, options, "home")
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=key, snapshots=key)
+    records = _records(directory.farm(), options)
+    files = state_files(options["state-dir"], options["names"])
     directory.setServiceParent(top)
-    journal = Journal(_state_file(options["state-dir"]), reactor, metrics=metrics)
-    journal.setServiceParent(top)
+    figures = [metrics, *(metrics.beside(record.name) for record in records[1:])]
+    journals = [Journal(path, reactor, metrics=own) for path, own in zip(files, figures, strict=True)]
+    for journal in journals:
+        journal.setServiceParent(top)
+    sisters: dict[str, Take] = {}
+    alone = records[0].id if len(records) == 1 else None
+    shared = _share(options, reactor, directory, key, metrics, top, own_home=alone, sisters=sisters)
+    homes = [
+        Hosted(record, journal, own, shared)
+        for record, journal, own in zip(records, journals, figures, strict=True)
+    ]
+    for hosted in homes:
+        hosted.home.setServiceParent(top)
+        OnStart(hosted.number_start).setServiceParent(top)
+        if alone is None:
+            sisters[hosted.record.id] = hosted.home.take
+    callers = list(_call_factories(options, homes, shared))
+    listening.extend(_listeners(options, homes, callers, shared))
+    heed([calls for _, calls in callers], directory, metrics)
+    show_work(status, lambda: sum(calls.edge.used for _, calls in callers), lambda: shared.admission.in_work)
+    show_directory(status, directory, options["directory"])
+    status.show_fields(lambda: facts_of(homes))
+    for each in listening:
+        each.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
+    return top
+
+
+def _share(
+    options: Options,
+    reactor: Any,  # as in makeService
+    directory: CachedDirectory,
+    key: FarmKey,
+    metrics: Metrics,
+    top: Daemon,
+    *,
+    own_home: str | None,
+    sisters: Mapping[str, Take],
+) -> Shared:
+    """What all homes of this process use; its services are added to C{top}."""
     connect = connector(reactor)
     outgoing = Outgoing(reactor, connect, metrics=metrics)
     outgoing.setServiceParent(top)
     strangers = _strangers(options, reactor, directory, metrics, top)
-    links = Links(reactor, connect, key=key.link, name=name, metrics=metrics)
+    links = Links(reactor, connect, key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
-    router = Router(directory, links, clock=reactor, metrics=metrics, own_home=record.id)
     nonces, connections = Nonces(key.nonce, since=reactor.seconds()), Connections()
-    metrics.gauge("authenticated_connections", lambda: connections.proved)
-    home = Home(
-        record.id,
-        directory=directory,
-        gate=Gate(
-            nonces,
-            schemes=_schemes(options, reactor, nonces, connections, top),
-            on_failure=metrics.auth_failure,
-            on_miss=SignIns(metrics).missed,
-            throttle=Throttle(),
-        ),
-        journal=journal,
-        outgoing=outgoing,
-        elsewhere=router.answer,
-        clock=reactor,
-        metrics=metrics,
-        random=urandom,
-        strangers=strangers,
-    )
-    home.setServiceParent(top)
     admission = Admission(Limits().in_work)
-    metrics.gauge("queue_depth", lambda: admission.in_work, queue="inbound")
+    metrics.gauge("authenticated_connections", lambda: connections.proved)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
+    health = Health()
+    Homes(health, directory, reactor, own_home=own_home).show_breakers(metrics)
+    # homes do not ask each other by themselves
+    Prober(directory, links, health, clock=reactor, metrics=metrics, probing=False).setServiceParent(top)
+    return Shared(
+        reactor=reactor,
+        key=key,
+        directory=directory,
+        outgoing=outgoing,
+        strangers=strangers,
+        router=Router(
+            directory,
+            links,
+            clock=reactor,
+            metrics=metrics,
+            own_home=own_home,
+            health=health,
+            sisters=sisters,
+        ),
+        nonces=nonces,
+        connections=connections,
+        schemes=_schemes(options, reactor, nonces, connections, top),
+        throttle=Throttle(),
+        admission=admission,
+    )
+
+
+def _call_factories(
+    options: Options, homes: Sequence[Hosted], shared: Shared
+) -> Iterator[tuple[HostPort, CallFactory]]:
+    """What takes callers at each place, for all homes that are there."""
 
     def gone(connection: str) -> None:
         """What a connection has proved ends with it, here and at the homes it was passed on to."""
-        connections.forget(connection)
-        router.gone(connection)
+        shared.connections.forget(connection)
+        shared.router.gone(connection)
 
-    calls = CallFactory(
-        home.answer,
-        clock=reactor,
-        limits=Limits(),
-        admission=admission,
-        metrics=metrics,
-        name=name,
-        on_gone=gone,
-        withheld=options["schemes"],
-    )
-    taken = LinkFactory(
-        home.answer,
-        key=key.link,
-        name=record.id,
-        incarnation=0,
-        clock=reactor,
-        limits=Limits(),
-        metrics=metrics,
-        admission=admission,
-        on_gone=connections.forget,
-    )
+    for place, records in listeners_of([hosted.record for hosted in homes]).items():
+        here = [hosted for hosted in homes if hosted.record in records]
+        # a home that has its listener to itself is asked without a detour
+        reception = Reception(here) if len(here) > 1 else None
+        calls = CallFactory(
+            here[0].answer if reception is None else reception.answer,
+            clock=shared.reactor,
+            limits=Limits(),
+            admission=shared.admission,
+            metrics=reception or here[0].metrics,
+            name=here[0].record.name,
+            on_gone=gone,
+            withheld=options["schemes"],
+        )
+        yield place, calls
 
-    def number_start() -> None:
-        """Each start has a number, so that routers know what a new process cannot remember."""
-        taken.incarnation = journal.incarnation
 
-    OnStart(number_start).setServiceParent(top)
-    calls_at = ListeningService(
-        reactor,
-        options["listen"] or default_listen(record.address, record.port),
-        calls,
-        who="rvp-home",
-        option="--listen",
-    )
-    links_at = ListeningService(
-        reactor,
-        options["link"] or default_listen(record.address, record.link_port),
-        taken,
-        who="rvp-home",
-        option="--link",
-    )
-    calls_at.setServiceParent(top)
-    links_at.setServiceParent(top)
-    return top
+def _listeners(
+    options: Options,
+    homes: Sequence[Hosted],
+    callers: Sequence[tuple[HostPort, CallFactory]],
+    shared: Shared,
+) -> Iterator[ListeningService]:
+    """What listens for callers, and for farm members."""
+
+    def listen(place: HostPort, factory: Factory, option: str) -> ListeningService:
+        where = options[option] or default_listen(place.host, place.port)
+        return ListeningService(shared.reactor, where, factory, who="rvp-home", option=f"--{option}")
+
+    for place, calls in callers:
+        yield listen(place, calls, "listen")
+    for hosted in homes:
+        yield listen(HostPort(hosted.record.address, hosted.record.link_port), hosted.taken, "link")
+
+
+def _records(farm: Farm, options: Options) -> list[Record]:
+    """The directory's records of the homes that this process is to be.
+
+    @raise SystemExit: one is unknown, or they cannot run together.
+    """
+    records = [record_of(farm.homes, name, "home") for name in options["names"]]
+    check_together(records)
+    places = ", ".join(str(place) for place in listeners_of(records))
+    if options["listen"] is not None and "," in places:
+        raise SystemExit(
+            f"rvp-home: --listen is one place, and by the directory these homes listen at {places}; "
+            "leave it out"
+        )
+    return records
 
 
 def _schemes(
@@ -199,16 +277,3 @@ def _strangers(
     outgoing.setServiceParent(top)
     strangers.setServiceParent(top)
     return strangers
-
-
-def _state_file(directory: str) -> Path:
-    """The database of the home's state; its directory is made if need be, for nobody else to read.
-
-    @raise SystemExit: it cannot be made.
-    """
-    where = Path(directory)
-    try:
-        where.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as problem:
-        raise SystemExit(f"rvp-home: --state-dir {where}: {problem.strerror}") from problem
-    return where / STATE_FILE

@@ -9,7 +9,9 @@ from twisted.application.service import IService, MultiService
 from twisted.python.usage import UsageError
 
 from rvpfarm.discovery.nameserver import NameServer
+from rvpfarm.observe.status import Status
 from rvpfarm.tap.daemon import attend, open_directory
+from rvpfarm.tap.overview import show_directory
 from rvpfarm.tap.settings import DaemonOptions, parse_host_port
 
 
@@ -50,9 +52,11 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         """What is not running yet."""
         return () if server.running else ("the name server has not started",)
 
-    metrics = attend(top, options, reactor, role="dns", ready=missing)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
+    status = Status(role="dns", name=options["name"], ready=missing)
+    metrics = attend(top, options, reactor, status)
+    directory, _ = open_directory(options, reactor, metrics=metrics, key=None)
     directory.setServiceParent(top)
+    show_directory(status, directory, options["directory"])
     place = options["listen"]
     server = NameServer(reactor, directory, options["zone"], interface=place.host, port=place.port)
     server.setServiceParent(top)

@@ -1,4 +1,4 @@
-"""C{twistd rvp-router}: the edge of the farm; keeps nothing, so any number may run."""
+"""C{twistd rvp-router}: the edge of the farm; has no state, so any number may run."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import Any
 from twisted.application.service import IService
 
 from rvpfarm.link.links import Links
+from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
-from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, load_key, open_directory, record_of
+from rvpfarm.router.health import Health
+from rvpfarm.router.probing import Prober
+from rvpfarm.tap.daemon import Daemon, OnStop, attend, connector, heed, load_key, open_directory, record_of
+from rvpfarm.tap.overview import Homes, show_directory, show_work
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
@@ -33,18 +37,24 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
-        return () if listening.listening else ("not listening",)
+        if not listening.listening:
+            return ("not listening",)
+        none_up = homes.missing()
+        return (*directory.missing(), *((none_up,) if none_up else ()))
 
-    metrics = attend(top, options, reactor, role="router", ready=missing)
-    directory = open_directory(options, reactor, metrics=metrics, key=None)
-    record = record_of(directory.farm().routers, options, "router")
+    status = Status(role="router", name=options["name"], ready=missing)
+    metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
+    key = load_key(options)
+    directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
+    record = record_of(directory.farm().routers, options["name"], "router")
     directory.setServiceParent(top)
-    links = Links(
-        reactor, connector(reactor), key=load_key(options).link, name=options["name"], metrics=metrics
-    )
+    links = Links(reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics)
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
-    router = Router(directory, links, clock=reactor, metrics=metrics)
+    health = Health()
+    homes = Homes(health, directory, reactor)
+    router = Router(directory, links, clock=reactor, metrics=metrics, health=health)
+    Prober(directory, links, health, clock=reactor, metrics=metrics).setServiceParent(top)
     calls = CallFactory(
         router.answer,
         clock=reactor,
@@ -54,6 +64,10 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=router.gone,
         withheld=options["schemes"],
     )
+    heed([calls], directory, metrics)
+    show_work(status, lambda: len(calls.connections), lambda: calls.admission.in_work)
+    show_directory(status, directory, options["directory"])
+    homes.show(metrics, status)
     listening = ListeningService(
         reactor,
         options["listen"] or default_listen(record.address, record.port),
@@ -62,4 +76,6 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         option="--listen",
     )
     listening.setServiceParent(top)
+    if standby is not None:
+        standby.setServiceParent(top)
     return top

@@ -110,7 +110,8 @@ class DaemonOptions(EnvironmentOptions):
             "metrics",
             "m",
             None,
-            "serve metrics and health at ADDRESS:PORT; default: not at all ($RVPFARM_METRICS)",
+            "serve metrics, health and status at ADDRESS:PORT; default: where the directory says, if it does "
+            "($RVPFARM_METRICS)",
         ],
     ]
     environment = {
@@ -141,7 +142,8 @@ class RouterOptions(DaemonOptions):
             "listen",
             "l",
             None,
-            "endpoint to listen on, as fast:tcp:80; default: as the directory says ($RVPFARM_LISTEN)",
+            "endpoint to listen on, as fast:tcp:80, or fast:tcp:80:proxyProtocol=1 behind a load balancer "
+            "that sends the PROXY protocol; default: as the directory says ($RVPFARM_LISTEN)",
         ],
         [
             "schemes",
@@ -150,15 +152,34 @@ class RouterOptions(DaemonOptions):
             "the only ways to sign in that are offered to callers of this listener, of those that the policy "
             f"allows: any of {', '.join(SIGN_IN_SCHEMES)}; default: all ($RVPFARM_SCHEMES)",
         ],
+        [
+            "snapshot",
+            None,
+            None,
+            "file that keeps, sealed, what is known of the directory, for a start while it is down; 'none' "
+            "for no such file; default: directory.snapshot in --state-dir, or NAME.snapshot beside the farm "
+            "key ($RVPFARM_SNAPSHOT)",
+        ],
     ]
-    environment = {**DaemonOptions.environment, "listen": "RVPFARM_LISTEN", "schemes": "RVPFARM_SCHEMES"}
+    environment = {
+        **DaemonOptions.environment,
+        "listen": "RVPFARM_LISTEN",
+        "schemes": "RVPFARM_SCHEMES",
+        "snapshot": "RVPFARM_SNAPSHOT",
+    }
 
     def postOptions(self) -> None:
-        """Complete and check; C{self["schemes"]} is then the bits of L{Call.withheld}.
+        """Complete and check.
+
+        C{self["schemes"]} is then the bits of L{Call.withheld}, and C{self["snapshot"]} a path or C{None}.
 
         @raise UsageError: a scheme is unknown.
         """
         super().postOptions()
+        if self["snapshot"] is None:
+            self["snapshot"] = self.default_snapshot()
+        elif self["snapshot"] == "none":
+            self["snapshot"] = None
         if self["schemes"] is None:
             self["schemes"] = 0
             return
@@ -168,13 +189,26 @@ class RouterOptions(DaemonOptions):
                 raise UsageError(f"--schemes: {word!r} is none of {', '.join(SIGN_IN_SCHEMES)}")
         self["schemes"] = withhold(words)
 
+    def default_snapshot(self) -> str:
+        """The file of the snapshot when none is named: a router has no directory of its own."""
+        return str(Path(self["key-file"]).parent / f"{self['name']}.snapshot")
+
 
 class HomeOptions(RouterOptions):
-    """The options of a home server."""
+    """The options of a home server, or of several in one process.
+
+    After parsing, C{self["names"]} has the names of all, and C{self["name"]} is the first.
+    """
 
     optParameters = [
         ["link", None, None, "endpoint of the farm link; default: as the directory says ($RVPFARM_LINK)"],
-        ["state-dir", "s", None, "directory of this home's own state ($RVPFARM_STATE_DIR)"],
+        [
+            "state-dir",
+            "s",
+            None,
+            "directory of this home's own state; of several homes each has one below it, called by its name "
+            "($RVPFARM_STATE_DIR)",
+        ],
         [
             "dns",
             None,
@@ -199,16 +233,40 @@ class HomeOptions(RouterOptions):
     }
     needed = (*DaemonOptions.needed, "state-dir")
 
+    def __init__(self) -> None:
+        super().__init__()
+        # twistd would show --name twice, for it is a parameter of all other daemons
+        self.longOpt = list(dict.fromkeys(self.longOpt))
+
+    def opt_name(self, name: str) -> None:
+        """name of this server in the directory; given several times, or as NAME,NAME, that many homes run in one process ($RVPFARM_NAME)"""  # noqa: E501 (twistd shows it)
+        self["name"] = name if self["name"] is None else f"{self['name']},{name}"
+
+    opt_n = opt_name
+
     def postOptions(self) -> None:
         """Complete and check.
 
-        @raise UsageError: a needed option is missing, or an address is malformed.
+        @raise UsageError: a needed option is missing, an address is malformed, or homes are mixed up.
         """
         super().postOptions()
+        names = self["names"] = [name.strip() for name in self["name"].split(",")]
+        self["name"] = names[0]
+        for name in names:
+            if not name or names.count(name) > 1:
+                raise UsageError(f"--name: {','.join(names)} does not name each home once")
+        if len(names) > 1 and self["link"] is not None:
+            raise UsageError(
+                "--link: each of several homes has a farm link where the directory says; leave it out"
+            )
         if self["dns"] is not None:
             self["dns"] = parse_host_port(self["dns"], "dns")
             if not is_ip(self["dns"].host):
                 raise UsageError(f"--dns: {self['dns']} does not begin with an IP address")
+
+    def default_snapshot(self) -> str:
+        """The file of the snapshot when none is named."""
+        return str(Path(self["state-dir"]) / "directory.snapshot")
 
 
 def default_listen(address: str, port: int) -> str:

@@ -12,7 +12,11 @@ class Metrics(Protocol):
         """A request was answered."""
 
     def rejected(self, reason: str) -> None:
-        """Load was turned away: C{"queue"}, C{"conn"} or C{"drain"}."""
+        """Load was turned away.
+
+        @param reason: C{"queue"}, C{"conn"} (too many connections), C{"source"} (too many from there),
+            C{"proxy"} (a proxy that is not listed, or does not say for whom it connects) or C{"drain"}.
+        """
 
 
 class Admission:

@@ -69,7 +69,9 @@ class _Words:
 class FastServerParser:
     """Reads C{fast:tcp:PORT} and C{fast:ssl:PORT:privateKey=FILE:certKey=FILE}.
 
-    Both take C{interface=ADDRESS}, C{backlog=N} and C{reusePort=1} (several processes on one address).
+    Both take C{interface=ADDRESS}, C{backlog=N}, C{reusePort=1} (several processes on one address) and
+    C{proxyProtocol=1} (behind a load balancer: each connection comes from a network listed as
+    C{trusted-proxy} and begins with the preamble of the PROXY protocol, before TLS).
     """
 
     prefix = "fast"
@@ -84,13 +86,20 @@ class FastServerParser:
         interface = words.text("interface", "")
         backlog = words.number("backlog", "1024")
         reuse = words.number("reusePort", "0", most=1) == 1
+        proxied = words.number("proxyProtocol", "0", most=1) == 1
         secure = None
         if words.kind == "ssl":
             private = words.text("privateKey", "server.pem")
             secure = tls.ServerTLS(private, words.text("certKey", private))
         words.finish()
         return fast.FastServerEndpoint(
-            reactor, port, interface=interface, backlog=backlog, reuse_port=reuse, tls=secure
+            reactor,
+            port,
+            interface=interface,
+            backlog=backlog,
+            reuse_port=reuse,
+            tls=secure,
+            proxied=proxied,
         )
 
 

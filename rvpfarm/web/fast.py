@@ -35,13 +35,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from rvpfarm.web.arriving import HANDSHAKE_SECONDS, Arrivals
 from rvpfarm.web.transport import LoopTransport, address_of
 
 if TYPE_CHECKING:
     from rvpfarm.web.tls import ClientTLS, ServerTLS
-
-#: A TLS handshake takes no longer than this.
-HANDSHAKE_SECONDS = 10.0
 
 _log = Logger()
 
@@ -90,16 +88,21 @@ class FastPort:
         *,
         backlog: int,
         tls: ServerTLS | None,
+        proxied: bool = False,
     ) -> None:
         """
         @param sock: bound and listening.
+        @param proxied: see L{FastServerEndpoint}.
         """
-        self._loop, self._socket, self._factory, self._tls = loop, sock, factory, tls
+        self._loop, self._socket, self._factory = loop, sock, factory
         self._backlog = backlog
         self._host = address_of(sock.getsockname())
         self._handle: asyncio.Handle | None = None
         self._task: asyncio.Task[None] | None = None
         self._server: asyncio.AbstractServer | None = None
+        self._arrivals: Arrivals | None = None
+        if tls is not None or proxied:
+            self._arrivals = Arrivals(loop, sock, factory, tls=tls, proxied=proxied)
         self._stopping = False
 
     def startListening(self) -> None:
@@ -109,7 +112,10 @@ class FastPort:
 
     def _begin(self) -> None:
         self._handle = None
-        self._task = self._loop.create_task(self._serve())
+        if self._arrivals is not None:
+            self._arrivals.open()
+        else:
+            self._task = self._loop.create_task(self._serve())
 
     async def _serve(self) -> None:
         build = self._factory.buildProtocol
@@ -118,8 +124,6 @@ class FastPort:
                 lambda: LoopTransport(build),
                 sock=self._socket,
                 backlog=self._backlog,
-                ssl=None if self._tls is None else self._tls.context,
-                ssl_handshake_timeout=None if self._tls is None else HANDSHAKE_SECONDS,
             )
         except Exception:  # nobody waits for this task
             _log.failure("nobody can connect to {host}", host=self._host)
@@ -147,6 +151,8 @@ class FastPort:
         return closed
 
     def _close(self) -> None:
+        if self._arrivals is not None:
+            self._arrivals.close()
         if self._server is not None:
             self._server.close()
         else:
@@ -164,6 +170,9 @@ class FastServerEndpoint:
 
     The socket is bound and listening when C{listen} returns: a busy port fails at once, and a port below
     1024 is taken before privileges are dropped.
+
+    @ivar proxied: each connection must be of a listed proxy and say first for whom it is, by the PROXY
+        protocol; that is the peer then.
     """
 
     # Any: zope names no reactor that has all that an endpoint needs
@@ -176,11 +185,13 @@ class FastServerEndpoint:
         backlog: int = 1024,
         reuse_port: bool = False,
         tls: ServerTLS | None = None,
+        proxied: bool = False,
     ) -> None:
         """
         @param interface: an IPv4 or IPv6 address; empty for all IPv4 addresses.
         @param reuse_port: other processes may listen on the same address, and share its connections.
         """
+        self.proxied = proxied
         self._reactor, self._port, self._interface = reactor, port, interface
         self._backlog, self._reuse_port, self._tls = backlog, reuse_port, tls
 
@@ -196,7 +207,9 @@ class FastServerEndpoint:
             sock = self._bind()
         except OSError as problem:
             return fail(CannotListenError(self._interface, self._port, problem))
-        port = FastPort(loop, sock, protocolFactory, backlog=self._backlog, tls=self._tls)
+        port = FastPort(
+            loop, sock, protocolFactory, backlog=self._backlog, tls=self._tls, proxied=self.proxied
+        )
         port.startListening()
         return succeed(port)
 
@@ -224,10 +237,10 @@ class FastServerEndpoint:
     def _without_loop(self, factory: IProtocolFactory) -> Deferred[IListeningPort]:
         from twisted.internet.endpoints import SSL4ServerEndpoint, TCP4ServerEndpoint, TCP6ServerEndpoint
 
-        if self._reuse_port:
-            return fail(
-                CannotListenError(self._interface, self._port, OSError("reusePort needs the asyncio reactor"))
-            )
+        for option, wanted in (("reusePort", self._reuse_port), ("proxyProtocol", self.proxied)):
+            if wanted:
+                problem = OSError(f"{option} needs the asyncio reactor")
+                return fail(CannotListenError(self._interface, self._port, problem))
         endpoint: IStreamServerEndpoint
         if self._tls is not None:
             endpoint = SSL4ServerEndpoint(

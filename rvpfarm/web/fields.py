@@ -57,6 +57,7 @@ _USUAL = (
     b"Date",
     b"Depth",
     b"Expect",
+    b"Forwarded",
     b"Host",
     b"Keep-Alive",
     b"Location",
@@ -76,6 +77,7 @@ _USUAL = (
     b"User-Agent",
     b"Via",
     b"WWW-Authenticate",
+    b"X-Forwarded-For",
 )
 
 #: Lower-cased names by their usual spellings: one look-up instead of a check and a conversion.

@@ -14,6 +14,8 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+_NO_PROXIES = "farm members connect without a proxy in between"
+
 
 class CannotServe(SystemExit, Exception):
     """The daemon cannot listen where it was told to; it ends with one sentence and status 1.
@@ -52,7 +54,9 @@ class ListeningService(Service):
         self._port: IListeningPort | None = None
         self._waiting: Deferred[None] | None = None
         try:
+            _check_prefix(description, factory)
             self._endpoint = serverFromString(reactor, description)
+            _check_proxied(self._endpoint, factory)
         except (ValueError, TypeError) as problem:
             raise CannotServe(f"{who}: {option} {description}: {problem}") from problem
 
@@ -142,3 +146,25 @@ class ListeningService(Service):
         drain = getattr(self._factory, "drain", None)
         if drain is not None:
             await drain()
+
+
+def _check_prefix(description: str, factory: IProtocolFactory) -> None:
+    """
+    @raise ValueError: it would have Twisted read the PROXY protocol, from whoever sends it.
+    """
+    if description.partition(":")[0].strip().lower() != "haproxy":
+        return
+    if not hasattr(factory, "edge"):
+        raise ValueError(f"{_NO_PROXIES}; leave the prefix haproxy: out")
+    raise ValueError(
+        "the prefix haproxy: would believe whoever connects; put proxyProtocol=1 at the end of fast:tcp:... "
+        "or fast:ssl:... instead, and list the proxies as trusted-proxy"
+    )
+
+
+def _check_proxied(endpoint: object, factory: IProtocolFactory) -> None:
+    """
+    @raise ValueError: nobody speaks for others to C{factory}.
+    """
+    if getattr(endpoint, "proxied", False) and not hasattr(factory, "edge"):
+        raise ValueError(f"{_NO_PROXIES}; leave proxyProtocol=1 out")

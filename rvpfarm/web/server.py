@@ -1,8 +1,6 @@
-"""One accepted connection: the strict reader in, a L{Call} out, the reply back in order.
+"""What makes the connections of a listener: their limits, their names, and their common end.
 
-This is the one place where a L{Refusal} becomes an answer and where anything else that is raised becomes a
-log entry and a 500.  What a peer can make a connection hold is bounded on every side: requests in work, bytes
-read ahead, answers not fetched, and the time each of these may take.
+Each of them is a L{CallProtocol}, which see.
 """
 
 from __future__ import annotations
@@ -10,71 +8,38 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from itertools import count
-from math import inf
-from typing import Any
 
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IAddress, IPushProducer, IReactorTime, ISSLTransport
-from twisted.internet.protocol import Factory, Protocol, connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
-from zope.interface import implementer
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Factory
 
-from rvpfarm.protocol.calls import (
-    Busy,
-    Call,
-    Failed,
-    Limits,
-    Refusal,
-    Relayed,
-    Reply,
-    TooSlow,
-    Unreachable,
-)
+from rvpfarm.directory.model import Directory, Farm
+from rvpfarm.protocol.calls import Call, Limits, Relayed, Reply
 from rvpfarm.web.admission import Admission, Metrics
+from rvpfarm.web.connection import LINGER_SECONDS, STALL_SECONDS, CallProtocol
 from rvpfarm.web.deadline import Deadline
-from rvpfarm.web.reader import RequestReader, Stage
-from rvpfarm.web.writer import render_reply
+from rvpfarm.web.edge import Edge
+
+__all__ = [
+    "DRAIN_SECONDS",
+    "LINGER_SECONDS",
+    "STALL_SECONDS",
+    "Admission",
+    "Answer",
+    "CallFactory",
+    "CallProtocol",
+]
 
 Answer = Callable[[Call], "Reply | Relayed | Deferred[Reply | Relayed]"]
 
-#: A peer that lets a full write buffer stand so long without fetching any of it is cut off.
-STALL_SECONDS = 30.0
-
-#: So long a refused peer has to read its refusal before the connection goes.
-LINGER_SECONDS = 5.0
-
 #: Daemons that stop give calls in work so long.
 DRAIN_SECONDS = 20.0
-
-#: This many octets are looked at together, so that one read cannot make many calls wait in memory.
-_SLICE = 16384
-
-#: More than this is not thrown away for a peer that was told to stop sending.
-_DISCARDED = 1 << 20
-
-#: So many connections beyond the limit are told so at a time; the rest is closed without a word.
-_TURNED_AWAY = 256
-
-_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-
-
-class _Turn:
-    """A request whose answer is not written yet, in its place among the others of the connection."""
-
-    __slots__ = ("answer", "call", "close", "started", "wire")
-
-    def __init__(self, call: Call | None, started: float) -> None:
-        self.call = call
-        self.started = started
-        self.answer: Deferred[Reply | Relayed] | None = None
-        self.wire: bytes | None = None
-        self.close = False
 
 
 class CallFactory(Factory):
     """Makes the connections of a listener, or of several.
 
+    @ivar edge: how many there may be, and which proxies are believed.
     @ivar connections: those that are open.
     @ivar draining: no new work is taken; see L{drain}.
     """
@@ -105,6 +70,7 @@ class CallFactory(Factory):
         self.on_gone = on_gone
         self.seconds = clock.seconds
         self.admission = Admission(limits.in_work) if admission is None else admission
+        self.edge = Edge(limits)
         self.connections: set[CallProtocol] = set()
         self.turned_away: set[CallProtocol] = set()
         self.draining = False
@@ -112,6 +78,23 @@ class CallFactory(Factory):
         self._numbers = count(1)
         self._drained: list[Deferred[None]] = []
         self._patience = Deadline(clock, self._cut_off)
+
+    def follow(self, directory: Directory) -> None:
+        """Keep to the limits and to the list of proxies of C{directory}, from now on and as they change."""
+
+        def changed(key: str | None) -> None:
+            """The directory changed; C{key} is C{None} when that is more than an account."""
+            if key is None:
+                self._keep_to(directory.farm())
+
+        directory.watch(changed)
+        self._keep_to(directory.farm())
+
+    def _keep_to(self, farm: Farm) -> None:
+        self.admission.limit = farm.number("inbound-queue")
+        if self.edge.update(farm):
+            for connection in list(self.connections):
+                connection.judge_anew()
 
     def buildProtocol(self, addr: IAddress | None) -> CallProtocol:  # type: ignore[override]  # its TypeVar is loose
         """A connection."""
@@ -162,372 +145,3 @@ class CallFactory(Factory):
         waiting, self._drained = self._drained, []
         for done in waiting:
             done.callback(None)
-
-
-@implementer(IPushProducer)
-class CallProtocol(Protocol):
-    """One connection.
-
-    It produces answers, so C{pauseProducing} and its like are told by the transport that the peer does not
-    fetch them: then nothing more is read, until it does or until L{STALL_SECONDS} are over.
-
-    A peer that closes its sending side has hung up: what is in work for it is cancelled.
-    """
-
-    _log = Logger()
-    factory: CallFactory
-    transport: Any  # no one interface has all that both kinds of transports can do
-
-    def __init__(self, factory: CallFactory) -> None:
-        self.factory = factory
-        self._reader = RequestReader(factory.limits)
-        self._stage = Stage.IDLE
-        self._turns: list[_Turn] = []  # begun, in the order of their answers
-        self._waiting: list[Call] = []  # read, not begun
-        self._unread = bytearray()  # arrived, not read
-        self._busy = False  # a method further down the stack goes on with whatever waits
-        self._stalled = False  # the peer does not fetch its answers
-        self._deaf = False  # reading is paused
-        self._last = False  # the answer that ends the connection is among the turns
-        self._closing = False  # that answer is written, or the connection is lost
-        self._discarded = 0
-        self._deadline = Deadline(factory.clock, self._overdue)  # of what the peer is to do next
-        self._expect = self._deadline.move
-
-    # what the transport tells
-
-    def connectionMade(self) -> None:
-        """Take the connection up, or tell the peer that there are too many."""
-        factory = self.factory
-        host: str = getattr(self.transport.getPeer(), "host", "")
-        self._peer = host[7:] if host.startswith("::ffff:") and "." in host else host
-        self._name = factory.name_connection()
-        if factory.draining:
-            self._turn_away("drain", "this server is about to stop")
-        elif len(factory.connections) >= factory.limits.connections:
-            self._turn_away("conn", "too many connections")
-        else:
-            factory.connections.add(self)
-            self.transport.registerProducer(self, True)
-            self._expect(factory.seconds() + factory.limits.idle_seconds)
-
-    def dataReceived(self, data: bytes) -> None:
-        """Read C{data} and begin the calls that are complete with it."""
-        if self._last or self._closing:
-            self._discard(len(data))
-            return
-        if self._busy or self._waiting or self._unread or len(data) > _SLICE:
-            self._unread += data
-        else:
-            calls = self._reader.feed(data)
-            if len(calls) == 1 and not self._turns and not self._stalled:
-                self._busy = True
-                self._begin(calls[0])
-                self._busy = False
-            else:
-                self._waiting.extend(calls)
-            self._watch_stage(progress=bool(calls))
-        self._go_on()
-
-    def pauseProducing(self) -> None:
-        """The peer does not fetch its answers."""
-        if not self._stalled:
-            self._stalled = True
-            self._expect(self.factory.seconds() + STALL_SECONDS)
-            self._regulate()
-
-    def resumeProducing(self) -> None:
-        """The peer fetches its answers again."""
-        self._stalled = False
-        if not self._closing:
-            self._expect_input()
-            self._go_on()
-
-    def stopProducing(self) -> None:
-        """The transport is closing; C{connectionLost} will follow."""
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The peer hung up, or the connection was closed here: nobody waits for what is in work."""
-        self._closing = True
-        self._deadline.stop()
-        self._drop()
-        self.factory.forget(self)
-        if self.factory.on_gone is not None:
-            self.factory.on_gone(self._name)
-
-    # from calls to answers
-
-    def _go_on(self) -> None:
-        """Do what can be done now: begin what waits, answer what is refused, say what may be sent."""
-        if self._busy or self._closing:
-            return
-        if self._waiting or self._unread:
-            self._busy = True
-            self._pump()
-            self._busy = False
-            if self._last:  # what was sent after the last request is not asked of anybody
-                self._discarded += 1
-                self._waiting.clear()
-                self._unread.clear()
-        if not (self._waiting or self._unread or self._last or self._closing):
-            reader = self._reader
-            if reader.refusal is not None:
-                self._refuse(reader.refusal)
-            elif reader.wants_continue and not self._turns:
-                reader.wants_continue = False
-                self.transport.write(_CONTINUE)
-                self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
-        self._regulate()
-
-    def _pump(self) -> None:
-        limit = self.factory.limits.pipelined
-        while not (self._stalled or self._last or self._closing or len(self._turns) >= limit):
-            if self._waiting:
-                self._begin(self._waiting.pop(0))
-            elif self._unread:
-                piece = bytes(self._unread[:_SLICE])
-                del self._unread[:_SLICE]
-                calls = self._reader.feed(piece)
-                if self._reader.refusal is not None:
-                    self._discarded += len(self._unread)
-                    self._unread.clear()
-                self._waiting.extend(calls)
-                self._watch_stage(progress=bool(calls))
-            else:
-                return
-
-    def _begin(self, call: Call) -> None:
-        factory = self.factory
-        call.peer = self._peer
-        call.connection = self._name
-        call.withheld = factory.withheld
-        turn = _Turn(call, factory.seconds())
-        if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
-            turn.close = self._last = True
-        admission = factory.admission
-        if admission.in_work >= admission.limit:
-            factory.reject("queue")
-            self._complete(turn, Busy("too many requests in work").reply())
-        else:
-            admission.in_work += 1
-            try:
-                answer = factory.answer(call)
-            except Exception:  # Refusals among them: this is where they become answers
-                admission.in_work -= 1
-                self._complete(turn, self._excuse(Failure(), call))
-            else:
-                if isinstance(answer, Deferred):
-                    self._turns.append(turn)
-                    turn.answer = answer
-                    answer.addBoth(self._answered, turn)
-                    return
-                admission.in_work -= 1
-                self._complete(turn, answer)
-        if self._turns:
-            self._turns.append(turn)
-        else:
-            self._write(turn)
-
-    def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
-        self.factory.admission.in_work -= 1
-        call = turn.call
-        assert call is not None
-        if isinstance(result, Failure):
-            if self._closing and result.check(CancelledError, Refusal, Unreachable):
-                return
-            result = self._excuse(result, call)
-        if self._closing:
-            return
-        self._complete(turn, result)
-        self._flush()
-        self._go_on()
-
-    def _excuse(self, failure: Failure, call: Call) -> Reply:
-        """What the peer is told instead of an answer."""
-        problem = failure.value
-        if isinstance(problem, Refusal):
-            self._log.debug(
-                "{method} refused with {status}: {text}",
-                method=call.method,
-                status=problem.status,
-                text=problem.text,
-            )
-            return problem.reply()
-        self._log.failure("{method} from {peer} failed", failure, method=call.method, peer=self._peer)
-        return Failed().reply()
-
-    def _complete(self, turn: _Turn, reply: Reply | Relayed) -> None:
-        """Make bytes of the answer, for when its turn has come."""
-        call, turn.call, turn.answer = turn.call, None, None
-        factory = self.factory
-        version, method, keep = b"0.2", b"", False
-        if call is not None:
-            method = call.method
-            keep = call.minor == 0
-            if call.headers.get(b"rvp-notifications-version") == b"1.0":
-                version = b"1.0"
-        close = turn.close or factory.draining
-        try:
-            wire = render_reply(reply, version=version, close=close, keep_alive=keep)
-            status = reply.status
-            turn.close = close or reply.close
-        except Exception:  # an answer that cannot be written is a bug like any other
-            self._log.failure("the answer to {method} cannot be written", method=method)
-            wire, status, turn.close = render_reply(Failed().reply(), version=version, close=True), 500, True
-        if method == b"HEAD":
-            wire = wire[: wire.index(b"\r\n\r\n") + 4]
-        turn.wire = wire
-        if factory.metrics is not None:
-            factory.metrics.request(method, status, factory.seconds() - turn.started)
-
-    def _flush(self) -> None:
-        """Write the answers whose turn has come."""
-        turns = self._turns
-        while turns and turns[0].wire is not None:
-            self._write(turns.pop(0))
-        if not (turns or self._closing or self._stalled) and self._stage is Stage.IDLE:
-            self._expect_input()
-
-    def _write(self, turn: _Turn) -> None:
-        assert turn.wire is not None
-        self.transport.write(turn.wire)
-        if turn.close:
-            self._end()
-
-    def _refuse(self, refusal: Refusal) -> None:
-        """Answer what cannot be read further, after everything before it, and read no more."""
-        self._last = True
-        self._log.debug(
-            "{peer} refused with {status}: {text}",
-            peer=self._peer,
-            status=refusal.status,
-            text=refusal.text,
-        )
-        turn = _Turn(None, self.factory.seconds())
-        turn.close = True
-        self._complete(turn, refusal.reply())
-        self._discarded += 1  # whatever it was, the peer may be sending more of it
-        self._turns.append(turn)
-        self._flush()
-
-    # the end
-
-    def _turn_away(self, reason: str, text: str) -> None:
-        factory = self.factory
-        factory.reject(reason)
-        if len(factory.turned_away) >= _TURNED_AWAY:
-            self.abort()
-            return
-        factory.turned_away.add(self)
-        self._discarded += 1  # a request is on its way
-        self.transport.write(render_reply(Busy(text, close=True).reply(), close=True))
-        self._end()
-
-    def _end(self) -> None:
-        """Close, so that the peer can read what was written last even if it is still sending."""
-        self._last = self._closing = True
-        sending = self._discarded or self._waiting or self._unread or self._reader.stage is not Stage.IDLE
-        self._drop()
-        transport = self.transport
-        self._expect(self.factory.seconds() + (STALL_SECONDS if self._stalled else LINGER_SECONDS))
-        if self in self.factory.connections:
-            transport.unregisterProducer()
-        if self._deaf:
-            self._deaf = False
-            transport.resumeProducing()
-        close_writing = getattr(transport, "loseWriteConnection", None)
-        if sending and close_writing is not None and not ISSLTransport.providedBy(transport):
-            close_writing()
-        else:
-            transport.loseConnection()
-
-    def _drop(self) -> None:
-        """Nobody will get the answers that are still to come."""
-        self._waiting.clear()
-        self._unread.clear()
-        turns = self._turns[:]
-        self._turns.clear()
-        for turn in turns:
-            if turn.answer is not None:
-                turn.answer.cancel()
-
-    def _discard(self, size: int) -> None:
-        self._discarded += size
-        if self._discarded <= _DISCARDED:
-            return
-        if self._closing:
-            self.abort()
-        else:
-            self._regulate()
-
-    def drain(self) -> None:
-        """Close now if nothing is in work or arriving, else after the answer."""
-        occupied = self._turns or self._waiting or self._unread or self._stage is not Stage.IDLE
-        if not (self._closing or occupied):
-            self._end()
-
-    def abort(self) -> None:
-        """Close now, whatever is in work."""
-        self.transport.abortConnection()
-
-    # reading and deadlines
-
-    def _regulate(self) -> None:
-        """Read as long as there is room for what may come."""
-        if self._closing:
-            return
-        deaf = bool(
-            self._stalled
-            or self._waiting
-            or self._unread
-            or self._discarded > _DISCARDED
-            or len(self._turns) >= self.factory.limits.pipelined
-        )
-        if deaf is not self._deaf:
-            self._deaf = deaf
-            if deaf:
-                self.transport.pauseProducing()
-            else:
-                self.transport.resumeProducing()
-            if not self._stalled:
-                self._expect_input()
-
-    def _watch_stage(self, *, progress: bool) -> None:
-        """A deadline runs from the moment a stage began; further bytes of the same stage do not move it.
-
-        @param progress: a request is complete, so that the stage is that of another one.
-        """
-        stage = self._reader.stage
-        if progress or stage is not self._stage:
-            self._stage = stage
-            if not (self._stalled or self._closing):
-                self._expect_input()
-
-    def _expect_input(self) -> None:
-        """Start the clock for whatever the peer is to send next; nothing is, while nothing is read."""
-        limits, stage = self.factory.limits, self._reader.stage
-        if self._deaf or self._last or self._reader.wants_continue:
-            self._expect(inf)
-        elif stage is Stage.HEAD:
-            self._expect(self.factory.seconds() + limits.head_seconds)
-        elif stage is Stage.BODY:
-            self._expect(self.factory.seconds() + limits.body_seconds)
-        elif self._turns:
-            self._expect(inf)
-        else:
-            self._expect(self.factory.seconds() + limits.idle_seconds)
-
-    def _overdue(self) -> None:
-        if self._closing or self._stalled:
-            self._log.debug("{peer} does not fetch its answers", peer=self._peer)
-            self.abort()
-        elif self._stage is Stage.IDLE:
-            self._end()
-        else:
-            self._refuse(TooSlow(f"the request stopped {self._stage.value}", close=True))
-
-
-def _is_last(call: Call) -> bool:
-    """Does the caller want the connection to end after the answer?"""
-    options = [option.strip() for option in call.headers.get(b"connection", b"").lower().split(b",")]
-    return b"close" in options or (call.minor == 0 and b"keep-alive" not in options)

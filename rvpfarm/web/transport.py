@@ -49,6 +49,7 @@ class LoopTransport(asyncio.Protocol):
 
     @ivar connected: the loop has had a connection for it, whatever became of it since.
     @ivar disconnecting: the connection is being closed from this side, or is gone.
+    @ivar unannounced: a proxy that says for whom it connects did not say so: it connects for itself.
     """
 
     __slots__ = (
@@ -65,10 +66,12 @@ class LoopTransport(asyncio.Protocol):
         "connected",
         "data_received",
         "disconnecting",
+        "unannounced",
         "write",
     )
 
     write: Callable[[bytes], None]
+    _peer: IPv4Address | IPv6Address | None
     _transport: Any  # as connection_made has it
     connected: bool
     disconnecting: bool
@@ -77,11 +80,16 @@ class LoopTransport(asyncio.Protocol):
         self,
         build: Callable[[IAddress], IProtocol | None],
         ended: Callable[[], None] | None = None,
+        *,
+        peer: IPv4Address | IPv6Address | None = None,
+        unannounced: bool = False,
     ) -> None:
         """
         @param build: makes the protocol once the peer is known, as C{buildProtocol} does.
         @param ended: told when the connection is gone.
+        @param peer: the other end as a proxy announced it; the connection's own if not given.
         """
+        self._peer, self.unannounced = peer, unannounced
         self._build = build
         self._ended = ended
         self._protocol: IProtocol | None = None
@@ -104,7 +112,8 @@ class LoopTransport(asyncio.Protocol):
         if not name:  # reset before it could be accepted
             transport.abort()
             return
-        self._peer = address_of(name)
+        if self._peer is None:
+            self._peer = address_of(name)
         try:
             protocol = self._build(self._peer)
             if protocol is None:
@@ -198,6 +207,7 @@ class LoopTransport(asyncio.Protocol):
 
     def getPeer(self) -> IPv4Address | IPv6Address:
         """The other end."""
+        assert self._peer is not None, "there is a connection"
         return self._peer
 
     def getHost(self) -> IPv4Address | IPv6Address:

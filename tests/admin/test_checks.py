@@ -14,6 +14,7 @@ from rvpfarm.admin.checks import (
     check_host,
     check_netbios,
     check_password,
+    check_place,
     check_port,
     check_server_name,
     check_text,
@@ -27,6 +28,40 @@ from rvpfarm.directory.model import Domain
 FABRIK = Domain("im.fabrik.example", ("fabrik.example", "fabrik.test"), ("omnent",))
 ORCHARD = Domain("im.orchard.example")
 BOTH = {FABRIK.name: FABRIK, ORCHARD.name: ORCHARD}
+
+
+class PlaceTests(SynchronousTestCase):
+    """An address and a port."""
+
+    def test_kept(self) -> None:
+        """IPv4, IPv6 and names, each in one spelling."""
+        for text, place in (
+            ("", ""),
+            (" 192.0.2.11:09464 ", "192.0.2.11:9464"),
+            ("[2001:DB8:0::11]:9464", "[2001:db8::11]:9464"),
+            ("HS1.Fabrik.Example.:1", "hs1.fabrik.example:1"),
+            ("localhost:65535", "localhost:65535"),
+        ):
+            self.assertEqual(check_place(text, "--metrics"), place)
+
+    def test_refused(self) -> None:
+        """Anything else is refused, with the option and an example."""
+        for text in (
+            "9464",
+            ":9464",
+            "192.0.2.11",
+            "192.0.2.11:",
+            "192.0.2.11:0",
+            "192.0.2.11:65536",
+            "192.0.2.11:9x",
+            "2001:db8::11:9464",
+            "[192.0.2.11]:9464",
+            "0.0.0.0:9464",
+            "[::]:9464",
+            "a b:1",
+        ):
+            problem = self.assertRaises(Refused, check_place, text, "--metrics")
+            self.assertIn("--metrics ADDRESS:PORT", str(problem), text)
 
 
 class HostTests(SynchronousTestCase):

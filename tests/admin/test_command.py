@@ -107,6 +107,14 @@ class FarmTests(CommandCase):
             "Created home hs3: clients reach it as hs3.fabrik.example port 80, "
             "farm members on port 8081 at 192.0.2.3.\n",
         )
+        beside = self.run_it(
+            *("home", "create", "hs4", "--host", "HS4.fabrik.example", "--address", "192.0.2.3"),
+            *("--link-port", "8082"),
+        )
+        self.assertEqual(
+            beside.stdout.splitlines()[1],
+            'It has the address and port of hs3: run them in one process, "twistd rvp-home --name hs3 --name hs4".',
+        )
 
     def test_not_fully_qualified(self) -> None:
         """The sentence of KB 319758."""

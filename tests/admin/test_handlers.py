@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.admin import handlers
+from rvpfarm.admin import handlers, servers
 from rvpfarm.admin.handlers import Refused
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
@@ -161,6 +161,37 @@ class ServerTests(HandlerCase):
         )
         self.refused("is not a port", create, "hs11", "hs11.fabrik.example", port=0)
 
+    def test_homes_share_a_port(self) -> None:
+        """Homes may have one address and port under several names; one process then runs them all."""
+        create = handlers.create_home
+        homes = [
+            create(self.store, name, f"{name}.fabrik.example", 80, link, "192.0.2.10")
+            for name, link in (("hs11", 8081), ("hs10", 8082), ("hs12", 8083))
+        ]
+        apart = create(self.store, "hs13", "hs13.fabrik.example", 8080, 8084, "192.0.2.10")
+        farm = handlers.farm_of(self.store)
+        beside = handlers.homes_beside(farm, homes[2])
+        self.assertEqual([home.name for home in beside], ["hs10", "hs11"])
+        self.assertEqual(handlers.homes_beside(farm, apart), [])
+
+    def test_duplicate_homes(self) -> None:
+        """What tells homes apart is address, port and name; and farm links cannot be shared."""
+        handlers.create_home(self.store, "hs10", "hs10.fabrik.example", 80, 8081, "192.0.2.10")
+
+        def refused(why: str, host: str, port: int, link_port: int, address: str = "192.0.2.10") -> None:
+            self.refused(
+                why, handlers.create_home, "hs11", f"{host}.fabrik.example", port, link_port, address
+            )
+
+        refused("duplicate address, port and host name: port 80 on hs10.fabrik.example", "hs10", 80, 8082)
+        refused("duplicate port and host name: port 80 on hs10.fabrik", "hs10", 80, 8082, "192.0.2.11")
+        refused("port 8081 on 192.0.2.10 is taken by home hs10; give --link-port", "hs11", 80, 8081)
+        refused("port 8081 on 192.0.2.10 is taken by home hs10; give --port", "hs11", 8081, 8082)
+        refused("port 80 on 192.0.2.10 is taken by home hs10; give --link-port", "hs11", 8080, 80)
+        handlers.create_router(self.store, "r1", "im.fabrik.example", 8080, "192.0.2.10")
+        refused("port 8080 on 192.0.2.10 is taken by router r1; give --port", "hs11", 8080, 8082)
+        refused("port 8080 on 192.0.2.10 is taken by router r1; give --link-port", "hs11", 80, 8080)
+
     def test_routers_share_a_host(self) -> None:
         """Routers behind one name are told apart by their addresses."""
         for number in (1, 2):
@@ -171,6 +202,43 @@ class ServerTests(HandlerCase):
             "--address an address of its own", handlers.create_router, "r3", "im.fabrik.example", 8080
         )
         self.assertEqual(len(handlers.farm_of(self.store).routers), 2)
+
+    def test_metrics(self) -> None:
+        """Two servers do not show themselves at one place, nor where either takes calls; homes may."""
+        create = handlers.create_home
+        create(self.store, "hs3", "hs3.fabrik.example", address="192.0.2.3", metrics="192.0.2.3:9464")
+        create(self.store, "hs4", "hs4.fabrik.example", address="192.0.2.4", metrics="192.0.2.3:9464")
+        self.refused(
+            "192.0.2.3:9464 is where hs3 shows its metrics",
+            handlers.create_router,
+            "r1",
+            "r1.fabrik.example",
+            metrics="192.0.2.3:9464",
+        )
+        self.refused(
+            "hs5 itself takes calls at 192.0.2.5:8081",
+            create,
+            "hs5",
+            "hs5.fabrik.example",
+            address="192.0.2.5",
+            metrics="192.0.2.5:8081",
+        )
+
+    def test_set(self) -> None:
+        """A server can be given another place, unless somebody is there; a trail is left."""
+        change_home, change_router = servers.change_home, servers.change_router
+        home = change_home(self.store, "HS1", metrics="192.0.2.11:9464", address="192.0.2.11", actor="ann")
+        self.assertEqual(handlers.farm_of(self.store).homes[home.id], home)
+        self.assertEqual((home.metrics, home.address), ("192.0.2.11:9464", "192.0.2.11"))
+        self.assertEqual(change_home(self.store, "hs1", metrics="").address, "192.0.2.11")
+        trail = handlers.list_audit(self.store, "hs1")
+        self.assertEqual([(row.actor, row.action) for row in trail][1], ("ann", "home set"))
+        self.refused("taken by home hs1", change_home, "hs2", address="192.0.2.11")
+        self.refused('no home "hs9"; the directory has hs1, hs2', change_home, "hs9", metrics="")
+        self.refused('no router "r1"; the directory has none', change_router, "r1", metrics="")
+        handlers.create_router(self.store, "r1", "im.fabrik.example")
+        self.assertEqual(change_router(self.store, "r1", address="192.0.2.9").address, "192.0.2.9")
+        self.refused("taken by home hs1", change_router, "r1", address="192.0.2.11")
 
     def test_home_is_no_domain(self) -> None:
         """A home has a name of its own, since an IM domain is answered for by routers."""
@@ -323,6 +391,29 @@ class SettingTests(HandlerCase):
             handlers.set_policy(self.store, "schemes", "digest-sha-256  Digest-MD5"),
             "digest-sha-256 digest-md5",
         )
+
+    def test_limits(self) -> None:
+        """Limits are numbers, and hold for the farm as a whole, never for a domain alone."""
+        for name in ("max-connections", "connections-per-source", "inbound-queue"):
+            self.assertEqual(handlers.set_policy(self.store, name, "0700"), "700")
+            self.refused("from 1 to 1000000", handlers.set_policy, name, "0")
+            self.refused("leave --domain out", handlers.set_policy, name, "7", "im.fabrik.example")
+
+    def test_forwarded_header(self) -> None:
+        """One header at most says who calls, and it is the same one for the whole farm."""
+        self.assertEqual(handlers.set_policy(self.store, "forwarded-header", "Forwarded"), "forwarded")
+        self.refused("give one of", handlers.set_policy, "forwarded-header", "forwarded x-forwarded-for")
+        self.refused(
+            "leave --domain out", handlers.set_policy, "forwarded-header", "none", "im.fabrik.example"
+        )
+
+    def test_farm_wide(self) -> None:
+        """How old what is known of the directory may be is the farm's to say, in seconds."""
+        change = handlers.set_policy
+        self.assertEqual(change(self.store, "directory-staleness", "86400"), "86400")
+        for value in ("59", "31536001", "a week"):
+            self.refused("give a number from 60 to 31536000", change, "directory-staleness", value)
+        self.refused("leave --domain out", change, "directory-staleness", "3600", "im.fabrik.example")
 
     def test_policy_refused(self) -> None:
         """Unknown policies, values and domains are refused with the known ones."""

@@ -21,7 +21,6 @@ from rvpfarm.auth.throttle import (
     Buckets,
     Episodes,
     Throttle,
-    site_of,
 )
 from rvpfarm.directory.names import names_of
 from rvpfarm.protocol.address import parse_target
@@ -100,23 +99,6 @@ class EpisodeTests(SynchronousTestCase):
         for number in range(10):
             episodes.begins(number, 0.0)
         self.assertEqual(len(episodes), 3)
-
-
-class SiteTests(SynchronousTestCase):
-    """What is counted as one address."""
-
-    def test_sites(self) -> None:
-        """An IPv4 address however it is written, the network of an IPv6 one, and anything else as it is."""
-        for text, site in (
-            ("192.0.2.77", "192.0.2.77"),
-            ("::ffff:192.0.2.77", "192.0.2.77"),
-            ("2001:db8:1:2:3:4:5:6", "20010db800010002/64"),
-            ("[2001:db8:1:2::9]", "20010db800010002/64"),
-            ("fe80::1%eth0", "fe80000000000000/64"),
-            ("", ""),
-            ("not:an:address", "not:an:address"),
-        ):
-            self.assertEqual(site_of(text), site)
 
 
 class ThrottleTests(SynchronousTestCase):

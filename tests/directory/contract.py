@@ -163,3 +163,14 @@ class DirectoryContract(_Case):
         self.settle()
         self.failureResultOf(unknown, DirectoryUnavailable)
         self.assertIn(FABRIK.name, self.directory.farm().domains)
+
+    def test_nobody_while_down(self) -> None:
+        """That there was nobody is no news of today: somebody may have been made since."""
+        nobody = "im.fabrik.example/instmsg/aliases/nobody"
+        self.find(nobody)
+        self.break_down()
+        self.settle()
+        self.assertIs(self.directory.peek(nobody), None)
+        unknown = self.directory.find(nobody)
+        self.settle()
+        self.failureResultOf(unknown, DirectoryUnavailable)

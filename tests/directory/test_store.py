@@ -211,6 +211,20 @@ class StoreTests(SynchronousTestCase):
             end = reading.position()
             self.assertEqual(reading.changes_since(end + 5), Changes(end, farm=True, gap=True))
 
+    def test_mark(self) -> None:
+        """A copy that went ways of its own since is known as another directory, though it is as far as this one."""
+        source = SqlSource(self.store)
+        start = source.changes_since(source.position(), "")
+        self._add()
+        after = source.changes_since(start.position, start.mark)
+        self.assertEqual((after.keys, after.gap), ((self.account.key,), False))
+        self.assertEqual(source.changes_since(after.position, after.mark), replace(after, keys=()))
+        other_way = "1 of another directory"
+        for mark in (other_way, "nonsense", after.mark.replace(" ", " 0")):
+            gap = Changes(after.position, farm=True, gap=True, mark=after.mark)
+            self.assertEqual(source.changes_since(after.position, mark), gap)
+        self.assertFalse(source.changes_since(after.position, "0 ").gap)
+
     def test_private_file(self) -> None:
         """Only its owner may read the database."""
         assert self.store.path is not None
@@ -345,6 +359,47 @@ class SeveralStoresTests(SynchronousTestCase):
         self.assertEqual(problems, [])
         with stores[0].read() as reading:
             self.assertEqual([row.action for row in reading.audit()], ["init"])
+
+
+class LostFileTests(SynchronousTestCase):
+    """A file that is taken away is missed at once, never made anew, and read again when it is back."""
+
+    def setUp(self) -> None:
+        """A directory that is in use."""
+        self.folder = make_folder(self)
+        self.store = make_farm_store(self, self.folder)
+        self.path, self.away = self.folder / "directory.sqlite", self.folder / "away"
+        self.source = SqlSource(self.store)
+        self.source.farm()
+
+    def test_moved_away(self) -> None:
+        """Neither the open file nor a new one in its place is taken for the directory."""
+        self.path.rename(self.away)
+        for _ in range(3):
+            problem = self.assertRaises(StoreProblem, self.source.farm)
+        self.assertIn("put back the one that was there", str(problem))
+        self.assertFalse(self.path.exists())
+        self.away.rename(self.path)
+        self.assertIn("im.fabrik.example", self.source.farm().domains)
+
+    def test_replaced(self) -> None:
+        """Another file in its place is looked at like any other: it may be of another farm."""
+        other = make_store(self, make_folder(self))
+        other.close()
+        for file in self.folder.glob("directory.sqlite*"):
+            file.unlink()
+        self.assertRaises(StoreProblem, self.source.farm)
+        assert other.path is not None
+        other.path.rename(self.path)
+        self.assertIn("another farm key", str(self.assertRaises(StoreProblem, self.source.farm)))
+
+    def test_odd_path(self) -> None:
+        """What means something in an address means nothing in a path."""
+        folder = self.folder / "100% sure #1"
+        folder.mkdir()
+        store = make_store(self, folder)
+        self.assertEqual(SqlSource(store).farm().domains, {})
+        self.assertTrue((folder / "directory.sqlite").is_file())
 
 
 class UnusableTests(SynchronousTestCase):

@@ -24,6 +24,9 @@ NAMES = (
     "negotiate",
     "gate",
     "frames",
+    "preamble",
+    "forwarded",
+    "snapshot",
 )
 
 

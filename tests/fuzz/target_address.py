@@ -10,9 +10,11 @@ from rvpfarm.protocol.address import (
     CallBack,
     Names,
     Principal,
+    asked_host,
     is_ip,
     key_to_url,
     parse_call_back,
+    parse_location,
     parse_principal,
     parse_target,
 )
@@ -120,7 +122,7 @@ def seeds() -> list[bytes]:
 
 
 def fuzz_one(data: bytes) -> None:
-    """Read C{data} as a target and a C{Host}, as a principal, and as a call-back."""
+    """Read C{data} as a target and a C{Host}, as a principal, as a call-back, and as a C{Location}."""
     target, newline, host = data.partition(b"\n")
     _target(target, host if newline else None)
     try:
@@ -129,13 +131,18 @@ def fuzz_one(data: bytes) -> None:
         return
     _principal(text)
     _call_back(text)
+    _location(text)
 
 
 def _target(octets: bytes, host: bytes | None) -> None:
+    asked = asked_host(octets, host)
+    assert asked == asked.lower()
     try:
         target = parse_target(octets, host, NAMES)
     except (BadRequest, NotFound):
         return
+    if asked:
+        assert target.host.lower() in (asked.strip("[]"), f"{asked}.")
     assert target.domain in NAMES.domains.values()
     assert target.key == target.domain + target.path
     assert target.key == target.key.lower()
@@ -188,6 +195,21 @@ def _check_call_back(where: CallBack) -> None:
         _check_principal(principal)
         assert principal.key == where.principal
         assert not is_ip(where.host), "an address that no rule about addresses sees"
+
+
+def _location(text: str) -> None:
+    try:
+        place = parse_location(text, NAMES)
+    except BadRequest:
+        return
+    assert 0 < place.port < 65536
+    _check_host(f"[{place.host}]" if ":" in place.host else place.host)
+    if place.key:
+        domain, slash, path = place.key.partition("/")
+        _check_path(slash + path)
+        physical = f"http://hs2.fabrik.example/instmsg/local/{place.key}"
+        assert parse_location(physical, NAMES).key == place.key
+        assert parse_target((slash + path).encode(), domain.encode(), NAMES).key == place.key
 
 
 def _check_path(path: str) -> None:

@@ -72,7 +72,11 @@ class LeaseBookTests(SynchronousTestCase):
     @settings(max_examples=100)
     @given(
         st.lists(
-            st.tuples(st.integers(0, 3), st.sampled_from(["grant", "drop", "sweep"]), st.integers(1, 120).map(lambda quarters: quarters / 4))
+            st.tuples(
+                st.integers(0, 3),
+                st.sampled_from(["grant", "drop", "sweep"]),
+                st.integers(1, 120).map(lambda quarters: quarters / 4),
+            )
         )
     )
     def test_agrees_with_a_plain_list(self, steps: list[tuple[int, str, float]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.records import DropSubscription, PutSubscription, Saved
-from rvpfarm.protocol.calls import Slow, Unreachable
+from rvpfarm.protocol.calls import Busy, Slow, Unreachable
 from tests.support.homes import DOMAIN, INGRID, PETRA, TOMASZ, LocalHome, message
 
 OLGA = f"http://{DOMAIN}/instmsg/aliases/olga"
@@ -622,7 +622,15 @@ class ElsewhereTests(HomeTestCase):
         """A directory that cannot be asked is 503, never 404 (design section 5)."""
         self.at.directory.remembered.clear()
         self.at.directory.unavailable = True
-        self.assertEqual(self.at.ask("PROPFIND", "/p", who=TOMASZ).status, 503)
+        answer = self.at.ask("PROPFIND", "/p", who=TOMASZ)
+        assert isinstance(answer.result, Busy)
+        self.assertEqual(answer.result.headers, ((b"Retry-After", b"5"),))
+
+    def test_nobody_while_the_directory_is_away(self) -> None:
+        """Not even when it said some time ago that there is nobody."""
+        self.assertEqual(self.at.ask("PROPFIND", "/instmsg/aliases/nobody", who=TOMASZ).status, 404)
+        self.at.directory.unavailable = True
+        self.assertEqual(self.at.ask("PROPFIND", "/instmsg/aliases/nobody", who=TOMASZ).status, 503)
 
 
 def saved_of(at: LocalHome) -> Saved:

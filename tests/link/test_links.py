@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred, gatherResults
+from twisted.internet.defer import CancelledError, Deferred, fail, gatherResults
 from twisted.internet.endpoints import TCP4ClientEndpoint, TCP4ServerEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -39,6 +41,7 @@ from rvpfarm.protocol.calls import (
     Slow,
     TooLarge,
     Unreachable,
+    Untried,
 )
 from tests.support.network import Network
 
@@ -974,6 +977,115 @@ class LinksTests(LinkTestCase):
         self.successResultOf(stopped)
         self.assertFalse(self.network.pipes[0].connected)
         self.assertRaises(Unreachable, self.links.to(home).call, make_call())
+
+
+class ProbeTests(LinkTestCase):
+    """Whether a home is there can be found out without a call."""
+
+    def probe(self, seconds: float = 3.0) -> list[Any]:
+        """Ask.
+
+        @return: where the outcome will be.
+        """
+        outcome: list[Any] = []
+        self.client.probe(seconds).addCallbacks(outcome.append, lambda failure: outcome.append(failure.value))
+        return outcome
+
+    def test_connects(self) -> None:
+        """Without a connection one is made; that the home proves itself is the answer."""
+        outcome = self.probe()
+        self.assertEqual(outcome, [])
+        self.network.pump()
+        self.assertEqual((outcome, self.client.connected, self.home.calls), ([None], True, []))
+
+    def test_pings(self) -> None:
+        """Over a connection a ping is enough, and each who asks gets an answer of his own."""
+        self.probe()
+        self.network.pump()
+        outcomes = [self.probe() for _ in range(3)]
+        self.network.pump()
+        self.assertEqual((outcomes, self.network.attempts), ([[None]] * 3, 1))
+
+    def test_nobody_there(self) -> None:
+        """A home that cannot be reached is said to be so at once."""
+        self.network.listen(*WHERE, None)
+        (problem,) = self.probe()
+        self.assertIs(type(problem), Unreachable)
+
+    def test_wrong_key(self) -> None:
+        """Somebody else at its address is not the home."""
+        self.make_home(key=b"x" * 32)
+        outcome = self.probe()
+        self.network.pump()
+        self.assertIs(type(outcome[0]), Unreachable)
+
+    def test_silence(self) -> None:
+        """A home that gives no sign of life in time is slow, with a connection and without."""
+        self.network.silent.add(WHERE)
+        silent = self.probe()
+        self.network.advance(3.1)
+        self.assertIs(type(silent[0]), Slow)
+        self.network.silent.clear()
+        self.network.advance(5)
+        self.probe()
+        self.network.pump()
+        self.network.pipes[0].other.reading = False
+        frozen = self.probe()
+        self.network.advance(3.1)
+        self.assertIs(type(frozen[0]), Slow)
+
+    def test_stood_still(self) -> None:
+        """That we ourselves did not look for a while is not held against the home."""
+        self.probe()
+        self.network.pump()
+        outcome = self.probe()
+        self.clock.advance(10)
+        self.assertIs(type(outcome[0]), Untried)
+
+    def test_connection_breaks(self) -> None:
+        """When the connection breaks meanwhile, the next one answers."""
+        self.probe()
+        self.network.pump()
+        outcome = self.probe()
+        self.network.cut()
+        self.network.advance(2)
+        self.assertEqual(outcome, [None])
+
+    def test_answer_too_late(self) -> None:
+        """An answer that nobody waits for any longer harms nobody."""
+        self.probe()
+        self.network.pump()
+        waiting = self.client.probe(3)
+        waiting.cancel()
+        self.failureResultOf(waiting, CancelledError)
+        self.network.pump()
+        self.assertTrue(self.client.connected)
+
+    def test_bounded(self) -> None:
+        """Only so many can ask at once."""
+        self.network.silent.add(WHERE)
+        outcomes = [self.probe() for _ in range(16)]
+        self.assertRaises(Untried, self.client.probe, 3)
+        self.network.advance(3.1)
+        self.assertEqual([type(problem) for (problem,) in outcomes], [Slow] * 16)
+
+    def test_stopped(self) -> None:
+        """A client that stops, or has stopped, tells nothing about the home."""
+        self.network.silent.add(WHERE)
+        outcome = self.probe()
+        self.client.stop()
+        self.assertIs(type(outcome[0]), Untried)
+        self.assertRaises(Untried, self.client.probe, 3)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_no_descriptors(self) -> None:
+        """That nothing is left to connect with is our own trouble, also for calls."""
+        self.network.connect = lambda where, factory: fail(  # type: ignore[method-assign]
+            ConnectError(errno.EMFILE, "too many open files")
+        )
+        (problem,), call = self.probe(), self.call()
+        self.assertIs(type(problem), Untried)
+        self.assert_failed(call, Untried)
 
 
 class SocketTests(TestCase):

@@ -72,6 +72,25 @@ class HealthServerTests(SynchronousTestCase):
         self.assertEqual(self.get("/metrics", "HEAD"), (200, ""))
         self.assertEqual(self.get("/metrics", "POST")[0], 501)
 
+    def test_status(self) -> None:
+        """The daemon's own account of itself is served where there is one."""
+        self.assertEqual(self.get("/status")[0], 404)
+        self.server.stopService()
+        self.server = HealthServer(
+            "", 0, self.registry, clock=self.clock, ready=lambda: (), status=lambda: b'{"role": "dns"}\n'
+        )
+        self.server.settle("127.0.0.1", 0)
+        self.server.startService()
+        self.assertEqual(self.get("/status"), (200, '{"role": "dns"}\n'))
+        self.assertIn("/status", self.get("/")[1])
+
+    def test_nowhere(self) -> None:
+        """Where nobody said where to listen, nobody listens, and nothing is wrong."""
+        server = HealthServer("", 0, self.registry, clock=self.clock)
+        server.startService()
+        self.assertEqual(server.port, 0)
+        server.stopService()
+
     def test_page_that_fails(self) -> None:
         """A fault in what is asked is logged, answered with 500, and harms nothing else."""
 

@@ -134,6 +134,48 @@ class MetricsTests(SynchronousTestCase):
         self.assertNotIn("_created", text)
 
 
+class BesideTests(SynchronousTestCase):
+    """Homes that share a process share its registry, and each counts under its own name."""
+
+    def setUp(self) -> None:
+        """Two homes in one process."""
+        self.registry = CollectorRegistry()
+        self.first = Metrics(self.registry, role="home", node="hs1")
+        self.second = self.first.beside("hs2")
+
+    def read(self, name: str, node: str, **labels: str) -> float | None:
+        """One sample."""
+        return self.registry.get_sample_value(name, {"role": "home", "node": node, **labels})
+
+    def test_counters(self) -> None:
+        """What one counts, the other does not."""
+        self.first.request(b"NOTIFY", 200, 0.002)
+        for _ in range(2):
+            self.second.request(b"NOTIFY", 200, 0.002)
+        self.second.journal_commit(3, 0.004)
+        labels = {"verb": "NOTIFY", "code": "200"}
+        self.assertEqual(self.read("rvp_requests_total", "hs1", **labels), 1)
+        self.assertEqual(self.read("rvp_requests_total", "hs2", **labels), 2)
+        self.assertEqual(self.read("rvp_journal_batch_size_sum", "hs1"), 0)
+        self.assertEqual(self.read("rvp_journal_batch_size_sum", "hs2"), 3)
+
+    def test_gauges(self) -> None:
+        """A gauge of both is asked of each; one that the second has alone can be had too."""
+        self.first.gauge("users_online", lambda: 7)
+        self.second.gauge("users_online", lambda: 9)
+        self.second.gauge("sessions", lambda: 4)
+        self.assertEqual((self.read("rvp_users_online", "hs1"), self.read("rvp_users_online", "hs2")), (7, 9))
+        self.assertEqual((self.read("rvp_sessions", "hs1"), self.read("rvp_sessions", "hs2")), (None, 4))
+
+    def test_process(self) -> None:
+        """What the process does as a whole is told once, under its first name; the version under each."""
+        self.second.lag(0.25)
+        self.assertEqual(self.read("rvp_reactor_lag_seconds_sum", "hs1"), 0.25)
+        self.assertEqual(self.read("rvp_reactor_lag_seconds_sum", "hs2"), None)
+        text = generate_latest(self.registry).decode()
+        self.assertEqual(text.count("rvp_info{"), 2)
+
+
 class LagProbeTests(SynchronousTestCase):
     """How late the reactor runs its timers is measured."""
 

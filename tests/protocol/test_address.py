@@ -8,11 +8,14 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.protocol.address import (
     Names,
+    asked_host,
     is_ip,
     key_to_url,
     parse_call_back,
+    parse_location,
     parse_principal,
     parse_target,
+    site_of,
 )
 from rvpfarm.protocol.calls import BadRequest, NotFound
 from tests.support.hypothesis import MODEST
@@ -373,3 +376,106 @@ class NamesTests(SynchronousTestCase):
         """Addresses are told from names."""
         self.assertTrue(all(map(is_ip, ("192.0.2.1", "::1", "[::1]"))))
         self.assertFalse(any(map(is_ip, ("im.fabrik.example", "localhost", "1.2.3", ""))))
+
+
+class SiteTests(SynchronousTestCase):
+    """What is counted as one address."""
+
+    def test_sites(self) -> None:
+        """An IPv4 address however it is written, the network of an IPv6 one, and anything else as it is."""
+        for text, site in (
+            ("192.0.2.77", "192.0.2.77"),
+            ("::ffff:192.0.2.77", "192.0.2.77"),
+            ("2001:db8:1:2:3:4:5:6", "20010db800010002/64"),
+            ("[2001:db8:1:2::9]", "20010db800010002/64"),
+            ("fe80::1%eth0", "fe80000000000000/64"),
+            ("", ""),
+            ("not:an:address", "not:an:address"),
+        ):
+            self.assertEqual(site_of(text), site)
+
+
+class ParseLocationTests(SynchronousTestCase):
+    """A C{Location} says where a node is served: host, port, and which node."""
+
+    def read(self, url: str) -> tuple[str, int, str]:
+        """What is read of C{url}."""
+        place = parse_location(url, NAMES)
+        return place.host, place.port, place.key
+
+    def test_physical(self) -> None:
+        """The physical URL of notes 10.1, in whatever letter case, with a port unless that is 80."""
+        path = "/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+        for url, host, port in (
+            (f"http://hs2.fabrik.example{path}", "hs2.fabrik.example", 80),
+            (f"HTTP://HS2.fabrik.example:8080{path.upper()}/", "hs2.fabrik.example", 8080),
+            (f"http://[2001:db8::2]:81{path.replace('im.fabrik.example', 'omnent')}", "2001:db8::2", 81),
+        ):
+            self.assertEqual(self.read(url), (host, port, PETRA))
+
+    def test_other_paths(self) -> None:
+        """Any other URL of a host is no physical one of a node served here, and is read all the same."""
+        for path in (
+            "",
+            "/",
+            "/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example",
+            "/instmsg/local/im.elsewhere.example/instmsg/aliases/petra",
+            "/instmsg/local/hs1.fabrik.example/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example/instmsg/local/im.fabrik.example/instmsg/aliases/petra",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/../petra",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra?x=1",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra#x",
+            "/instmsg/local/im.fabrik.example%2Finstmsg/aliases/petra",
+            "/" + "x/" * 500,
+        ):
+            with self.subTest(path=path):
+                self.assertEqual(
+                    self.read(f"http://hs2.fabrik.example{path}"), ("hs2.fabrik.example", 80, "")
+                )
+
+    def test_none(self) -> None:
+        """What is no absolute URL of a host is refused."""
+        for url in (
+            "",
+            "/instmsg/local/im.fabrik.example/instmsg/aliases/petra",
+            "//hs2.fabrik.example/x",
+            "https://hs2.fabrik.example/x",
+            "http:///x",
+            "http://petra@hs2.fabrik.example/x",
+            "http://hs2.fabrik.example:0/x",
+            "http://hs2.fabrik.example:x/x",
+            "http://127.1/x",
+            " http://hs2.fabrik.example/x",
+        ):
+            with self.subTest(url=url):
+                self.assertRaises(BadRequest, parse_location, url, NAMES)
+
+
+class AskedHostTests(SynchronousTestCase):
+    """The host that is asked is in the request target, or else in C{Host}."""
+
+    def test_hosts(self) -> None:
+        """In lower case, without port, final dot or white space; brackets belong to an IPv6 address."""
+        for target, host, asked in (
+            (b"/x", b"hs1.fabrik.example", "hs1.fabrik.example"),
+            (b"/x", b" HS1.Fabrik.example.:8080 ", "hs1.fabrik.example"),
+            (b"/x", b"[2001:db8::1]:81", "[2001:db8::1]"),
+            (b"http://hs2.fabrik.example:8080/x", b"hs1.fabrik.example", "hs2.fabrik.example"),
+            (b"HTTP://hs2.fabrik.example", b"hs1.fabrik.example", "hs2.fabrik.example"),
+            (b"*", b"hs1.fabrik.example", "hs1.fabrik.example"),
+            (b"hs2.fabrik.example:80", b"hs1.fabrik.example", "hs1.fabrik.example"),
+        ):
+            self.assertEqual(asked_host(target, host), asked)
+
+    def test_none(self) -> None:
+        """Where none is named, or what is named is none, it is empty: nobody is refused for it here."""
+        for target, host in (
+            (b"/x", None),
+            (b"/x", b""),
+            (b"/x", b"a b"),
+            (b"/x", b"hs1:99999"),
+            (b"/x", b"\xff"),
+            (b"http:///x", b"hs1"),
+        ):
+            self.assertEqual(asked_host(target, host), "")

@@ -18,6 +18,7 @@ from rvpfarm.protocol.calls import (
     Busy,
     Call,
     Failed,
+    Forbidden,
     Limits,
     NotAllowed,
     NotFound,
@@ -225,11 +226,16 @@ class ForwardingTests(RouterTestCase):
 
     def test_directory_down(self) -> None:
         """A directory that is down is not taken for "no such user"; what it knew is still used."""
+        self.ask(b"NOTIFY", b"/instmsg/aliases/nobody")
+        self.network.pump()
         self.directory.unavailable = True
         outcome, unknown = self.ask(), self.ask(b"NOTIFY", b"/instmsg/aliases/tomasz")
+        nobody = self.ask(b"NOTIFY", b"/instmsg/aliases/nobody")
         self.network.pump()
         self.assertEqual(outcome[0].status, 200)
-        self.assertIsInstance(unknown[0], Busy)
+        for refusal in (unknown[0], nobody[0]):
+            self.assertIsInstance(refusal, Busy)
+            self.assertEqual(refusal.headers, ((b"Retry-After", b"5"),))
 
     def test_hung_up(self) -> None:
         """When the caller hangs up, the look-up or the home's work is given up."""
@@ -280,6 +286,24 @@ class ReferringTests(RouterTestCase):
         self.network.pump()
         self.assertEqual(sum(len(seen) for seen in self.seen.values()), 3)
         self.assertTrue(self.seen["hs2"][1].vouched or self.seen["hs2"][0].vouched)
+
+    def test_servers(self) -> None:
+        """A server is never referred, whatever the policy: servers do not follow."""
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1, HS2], referral="always"))
+        notify = (b"NOTIFY", b"/instmsg/aliases/petra")
+        self.ask(*notify, b"RVP-From-Principal: im.orchard.example")
+        self.network.pump()
+        self.assertEqual(len(self.seen["hs2"]), 1)
+        (reply,) = self.ask(*notify, b"RVP-From-Principal: http://im.orchard.example/instmsg/aliases/ingrid")
+        self.assertEqual(reply.status, 302)
+
+    def test_referred_once(self) -> None:
+        """Who comes by the physical URL was referred already: he is forwarded, wherever the node is."""
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1, HS2], referral="always"))
+        path = b"/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+        outcome = self.ask(b"SUBSCRIBE", path, b"User-Agent: msmsgs/5.1", host=b"hs1.fabrik.example")
+        self.network.pump()
+        self.assertEqual((outcome[0].status, len(self.seen["hs2"])), (200, 1))
 
 
 class FailingHomeTests(RouterTestCase):
@@ -419,3 +443,169 @@ class MovedNodeTests(RouterTestCase):
         self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1]))
         self.network.pump()
         self.assertFalse(self.network.pipes[0].connected)
+
+
+class ReferringHomeTests(RouterTestCase):
+    """A home that answers with a referral is taken at its word, once (notes 10.3)."""
+
+    PATH = b"/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+
+    def refer(self, *locations: bytes, at: str = "hs2") -> None:
+        """The home C{at} refers to these places; the others answer with their names."""
+        headers = tuple((b"Location", location) for location in locations)
+        self.say = lambda name, call: Reply(302, headers) if name == at else Reply(200, body=name.encode())
+
+    def test_followed(self) -> None:
+        """The router forgets what it knew of the node and forwards the same call to the other home."""
+        self.refer(b"http://hs1.fabrik.example" + self.PATH)
+        outcome = self.ask(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 1")
+        self.network.pump()
+        self.assertTrue(outcome[0].wire.endswith(b"hs1"))
+        self.assertEqual(self.directory.forgotten, [PETRA])
+        self.assertEqual((len(self.seen["hs1"]), len(self.seen["hs2"])), (1, 1))
+        self.assertEqual(self.seen["hs1"][0].headers[b"rvp-hop-count"], b"2")
+
+    def test_handshake_follows(self) -> None:
+        """Of a connection that proves itself both homes hear when it ends."""
+        self.refer(b"http://hs1.fabrik.example" + self.PATH)
+        self.ask(b"PROPFIND", b"/instmsg/aliases/petra", b"Authorization: NTLM x")
+        self.network.pump()
+        self.router.gone("r1/x/1")
+        self.network.pump()
+        self.assertEqual(sorted(self.gone), [("hs1", "r1/x/1"), ("hs2", "r1/x/1")])
+
+    def test_second_referral(self) -> None:
+        """Homes that refer to each other are each asked once, and the caller comes back later."""
+        places = {
+            "hs1": b"http://hs2.fabrik.example" + self.PATH,
+            "hs2": b"http://hs1.fabrik.example" + self.PATH,
+        }
+        self.say = lambda name, call: Reply(302, ((b"Location", places[name]),))
+        outcome = self.ask()
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Busy)
+        self.assertEqual((len(self.seen["hs1"]), len(self.seen["hs2"])), (1, 1))
+
+    def test_referred_to_one_that_has_it_not(self) -> None:
+        """A home that is referred to and does not have the node ends the search too."""
+        own = self.make_router("hs1", own_home=HS1.id)
+        location = b"http://hs1.fabrik.example" + self.PATH
+        self.say = lambda name, call: (
+            own.answer(call) if name == "hs1" else Reply(302, ((b"Location", location),))
+        )
+        outcome = self.ask()
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Busy)
+        self.assertEqual((len(self.seen["hs1"]), len(self.seen["hs2"])), (1, 1))
+
+    def test_back_into_the_farm(self) -> None:
+        """One to the home itself, to a router, to several places or to none is 503: nobody may go in circles."""
+        itself, elsewhere = b"http://hs2.fabrik.example" + self.PATH, b"http://im.orchard.example/"
+        logical = b"http://im.fabrik.example/instmsg/aliases/petra"
+        for locations in ((itself,), (logical,), (), (elsewhere, elsewhere), (self.PATH,)):
+            self.refer(*locations)
+            outcome = self.ask()
+            self.network.pump()
+            self.assertIsInstance(outcome[0], Busy, locations)
+        self.assertEqual(self.seen["hs1"], [])
+
+    def test_out_of_the_farm(self) -> None:
+        """One to another organisation is passed on to the caller as it is; the router goes nowhere."""
+        location = b"http://im.orchard.example/instmsg/aliases/petra"
+        self.refer(location)
+        outcome = self.ask()
+        self.network.pump()
+        self.assertEqual(outcome[0].status, 302)
+        self.assertIn(b"Location: " + location, outcome[0].wire)
+        self.assertEqual((self.network.attempts, self.directory.forgotten), (1, []))
+
+    def test_to_the_home_of_the_router(self) -> None:
+        """A home's router that is referred to that home does not call it: the caller comes back at once."""
+        self.refer(b"http://hs1.fabrik.example" + self.PATH)
+        outcome = self.ask(router=self.make_router("hs1", own_home=HS1.id))
+        self.network.pump()
+        self.assertIsInstance(outcome[0], Busy)
+        self.assertEqual((self.seen["hs1"], self.directory.forgotten), ([], [PETRA]))
+
+
+class SistersTests(RouterTestCase):
+    """Homes that share a process share a router, which hands calls for one of them to it directly."""
+
+    def setUp(self) -> None:
+        """A third home is in the same process as the second."""
+        super().setUp()
+        self.taken: list[tuple[Call, Any]] = []
+        self.given: Any = Reply(207)
+
+        def take(call: Call, target: Any, account: Any) -> Any:
+            self.taken.append((call, account))
+            if isinstance(self.given, Exception):
+                raise self.given
+            return self.given
+
+        links = Links(self.clock, self.network.endpoint, key=KEY, name="hs2", chance=lambda: 1.0)
+        sisters = {HS2.id: take, "id-3": take}
+        self.metrics = Metrics(CollectorRegistry(), role="home", node="hs2")
+        self.both = Router(self.directory, links, clock=self.clock, sisters=sisters, metrics=self.metrics)
+
+    def test_direct(self) -> None:
+        """No link is used and nobody is referred, whatever the policy: the caller is there already."""
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [HS1, HS2], referral="always"))
+        outcome = self.ask(b"SUBSCRIBE", b"/instmsg/aliases/petra", router=self.both)
+        self.assertEqual((outcome[0].status, self.network.attempts), (207, 0))
+        ((call, account),) = self.taken
+        self.assertEqual((call.peer, account.key), ("192.0.2.7", PETRA))
+        labels = {"role": "home", "node": "hs2", "decision": "local"}
+        self.assertEqual(self.metrics.registry.get_sample_value("rvp_route_total", labels), 1)
+
+    def test_hops(self) -> None:
+        """That is no hop: the sister reads the count that the caller gave."""
+        self.ask(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 2", router=self.both)
+        self.assertEqual(self.taken[0][0].headers[b"rvp-hop-count"], b"2")
+
+    def test_others(self) -> None:
+        """A call for a home elsewhere goes over its link; one that came by a link is sent back to look again."""
+        self.directory.move(PETRA, HS1)
+        outcome = self.ask(router=self.both)
+        self.network.pump()
+        self.assertTrue(outcome[0].wire.endswith(b"hs1"))
+        self.directory.move(PETRA, HS2)
+        call = make_call()
+        call.via = "router-1"
+        reply = self.both.answer(call)
+        assert isinstance(reply, Reply)
+        self.assertEqual((reply.status, self.taken), (421, []))
+
+    def test_own_notification(self) -> None:
+        """What a home tells the sister's users is read as it would be at the end of a link."""
+        head = make_call(b"NOTIFY", b"/instmsg/aliases/petra", b"RVP-Hop-Count: 1").head
+        given: list[tuple[Any, int]] = [(Reply(200), 200), (NotFound("nobody"), 404)]
+        later: Deferred[Any] = Deferred()
+        given.append((later, 403))
+        for self.given, status in given:
+            call = Call(b"NOTIFY", b"http://im.fabrik.example/instmsg/aliases/petra", {}, b"<x/>", head=head)
+            call.vouched = True
+            answer = self.both.answer(call)
+            if isinstance(answer, Deferred):
+                later.errback(Forbidden("no"))
+                answer = self.successResultOf(answer)
+            self.assertEqual(answer.status, status)
+        for call, _ in self.taken:
+            self.assertEqual((call.vouched, call.body, call.headers[b"rvp-hop-count"]), (True, b"<x/>", b"1"))
+
+    def test_unknown_node(self) -> None:
+        """A sister asks who wants to know of a name that does not exist, when it is hers to answer."""
+        key = next(k for n in range(9) if choose_home(k := f"im.fabrik.example/u/n{n}", (HS1, HS2)) is HS2)
+        target = key.removeprefix("im.fabrik.example").encode()
+        outcome = self.ask(b"PROPFIND", target, router=self.both)
+        self.assertEqual((outcome[0].status, self.taken[0][1]), (207, None))
+
+    def test_moved_to_a_sister(self) -> None:
+        """A home that lost the node says so, and the sister that has it now answers."""
+        self.directory.move(PETRA, HS1)
+        own = self.make_router("hs1", own_home=HS1.id)
+        self.say = lambda name, call: own.answer(call)
+        self.directory.move(PETRA, HS2, silently=True)
+        outcome = self.ask(b"PROPFIND", router=self.both)
+        self.network.pump()
+        self.assertEqual((outcome[0].status, len(self.seen["hs1"])), (207, 1))

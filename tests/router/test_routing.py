@@ -9,7 +9,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Domain, Home, Network, Router
-from rvpfarm.router.routing import Forward, Redirect, choose_home, is_inside, route, with_hops
+from rvpfarm.directory.names import names_of
+from rvpfarm.protocol.address import parse_target
+from rvpfarm.protocol.calls import Busy
+from rvpfarm.router.routing import Forward, Redirect, choose_home, is_inside, referred_to, route, with_hops
 from rvpfarm.web.reader import parse_head
 from tests.support.directory import make_account, make_farm
 
@@ -81,6 +84,58 @@ class RouteTests(SynchronousTestCase):
         self.assertEqual(self.decide(policy="always", asked="HS2.fabrik.example"), Forward(HS2))
 
 
+class ReferredToTests(SynchronousTestCase):
+    """A home's own referral is followed to another home of the farm, and nowhere else (notes 10.3)."""
+
+    PATH = "/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
+
+    def where(self, url: str, *, homes: tuple[Home, ...] = (HS1, HS2), **more: Any) -> Home | None:
+        """Where the referral of the first home leads."""
+        farm = make_farm([DOMAIN], homes, [Router("9", "r1", "r1.fabrik.example", 80, "192.0.2.9")])
+        target = parse_target(b"/instmsg/aliases/petra", b"im.fabrik.example", names_of(farm))
+        return referred_to(url.encode(), target, HS1, farm)
+
+    def test_another_home(self) -> None:
+        """The physical URL of the node at another home is that home, if the port is right too."""
+        self.assertEqual(self.where(f"http://hs2.fabrik.example:8080{self.PATH}"), HS2)
+        self.assertEqual(self.where(f"http://HS2.fabrik.example:8080{self.PATH.upper()}"), HS2)
+
+    def test_out_of_the_farm(self) -> None:
+        """A referral to a server that is none of ours is the home's to give: it is for the caller."""
+        for url in (
+            f"http://im.orchard.example{self.PATH}",
+            "http://im.orchard.example/instmsg/aliases/petra?moved=1",
+            "http://192.0.2.200:8080/",
+        ):
+            self.assertIsNone(self.where(url), url)
+
+    def test_in_circles(self) -> None:
+        """One to the home itself, to a router, to another node or to nowhere is followed by nobody."""
+        for url in (
+            f"http://hs1.fabrik.example{self.PATH}",
+            f"http://hs2.fabrik.example{self.PATH}",  # on a port where no home is
+            "http://hs2.fabrik.example:8080/instmsg/local/im.fabrik.example/instmsg/aliases/tomasz",
+            "http://hs2.fabrik.example:8080/instmsg/aliases/petra",
+            "http://im.fabrik.example/instmsg/aliases/petra",
+            f"http://im.fabrik.example{self.PATH}",
+            f"http://im.fabrik.example:8080{self.PATH}",
+            f"http://omnent{self.PATH}",
+            f"http://r1.fabrik.example{self.PATH}",
+            f"http://192.0.2.9{self.PATH}",
+            f"https://hs2.fabrik.example:8080{self.PATH}",
+            self.PATH,
+            "",
+            "http://hs2.fabrik.example:8080/\N{SNOWMAN}",
+        ):
+            with self.subTest(url=url):
+                self.assertRaises(Busy, self.where, url)
+
+    def test_home_recorded_at_a_router(self) -> None:
+        """Nor is one to a home whose URL is a router's, by a mistake in the directory."""
+        wrong = Home("2", "hs2", "r1.fabrik.example", 80, 8081)
+        self.assertRaises(Busy, self.where, f"http://r1.fabrik.example{self.PATH}", homes=(HS1, wrong))
+
+
 class IsInsideTests(SynchronousTestCase):
     """An address is inside when a range says so."""
 
@@ -94,6 +149,7 @@ class IsInsideTests(SynchronousTestCase):
     def test_no_ranges(self) -> None:
         """Where nothing is said to be inside, everybody is; other kinds of ranges do not count."""
         self.assertTrue(is_inside("192.0.2.1", ()))
+        self.assertFalse(is_inside("", ()))  # behind a proxy that does not say who calls
         self.assertTrue(is_inside("192.0.2.1", [Network("call-back", "10.0.0.0", "10.0.0.1")]))
 
     def test_bad_range(self) -> None:

@@ -61,7 +61,8 @@ class FakeDirectory:
     """Answers from memory, notes what it was asked, and can be unavailable.
 
     @ivar remembered: the keys that L{peek} knows; all of them unless C{cold} was passed.
-    @ivar unavailable: L{find} fails with L{DirectoryUnavailable}; what is remembered still answers.
+    @ivar unavailable: L{find} fails with L{DirectoryUnavailable}; accounts that are remembered are still
+        answered, but not that there is none.
     @ivar later: answer L{find} only when L{answer_finds} says so.
     @ivar asked: the keys L{find} was asked for, in order.
     @ivar forgotten: the keys L{forget} was told, in order.
@@ -87,9 +88,10 @@ class FakeDirectory:
 
     def peek(self, key: str) -> Account | bool | None:
         """What is remembered of C{key}."""
-        if key not in self.remembered:
+        account = self.remembered.get(key)
+        if key not in self.remembered or (account is None and self.unavailable):
             return None
-        return self.remembered[key] or False
+        return account or False
 
     def find(self, key: str) -> Deferred[Account | None]:
         """The truth about C{key}, remembered from now on."""

@@ -36,12 +36,19 @@ class Member:
     """One process of a farm.
 
     @ivar host: where it listens; C{port} likewise.
+    @ivar metrics: where it shows its metrics, health and status.
     """
 
-    def __init__(self, name: str, plugin: str, host: str, port: int, state: Path, *options: str) -> None:
+    def __init__(
+        self, name: str, plugin: str, host: str, port: int, state: Path, *options: str, recorded: int = 0
+    ) -> None:
+        """
+        @param recorded: the port at which it is to show its metrics since the directory says so; left out,
+            an option says where.
+        """
         self.name, self.host, self.port = name, host, port
         (metrics,) = free_ports(1, host)
-        self._metrics = (host, metrics)
+        self.metrics = (host, recorded or metrics)
         self._log = state / f"{name}.log"
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -49,7 +56,8 @@ class Member:
                     *(str(BIN / "twistd"), "--nodaemon", "--pidfile="),
                     *("--logger", "rvpfarm.observe.logs.json_lines", plugin),
                     *("--directory", f"sqlite:///{state / 'directory.sqlite'}", "--name", name),
-                    *("--listen", f"fast:tcp:{port}:interface={host}", "--metrics", f"{host}:{metrics}"),
+                    *("--listen", f"fast:tcp:{port}:interface={host}"),
+                    *(() if recorded else ("--metrics", f"{host}:{metrics}")),
                     *options,
                 ],
                 stdin=subprocess.PIPE,  # it stops when this ends, however the tests may end
@@ -68,7 +76,7 @@ class Member:
     def page(self, path: str) -> bytes:
         """A page of its health server, head included; empty while there is none."""
         try:
-            with socket.create_connection(self._metrics, PATIENCE_SECONDS) as asking:
+            with socket.create_connection(self.metrics, PATIENCE_SECONDS) as asking:
                 asking.sendall(b"GET %b HTTP/1.0\r\n\r\n" % path.encode())
                 with asking.makefile("rb") as answer:
                     return answer.read()
@@ -86,6 +94,11 @@ class Member:
             return b" 200 " in self.page("/readyz").partition(b"\r\n")[0]
 
         wait_for(f"{self.name} being ready", ready)
+
+    def kill(self) -> None:
+        """End it as C{kill -9} does."""
+        self._process.kill()
+        self._process.wait(PATIENCE_SECONDS)
 
     def stop(self) -> None:
         """Let its standard input end, and wait for its own end.
@@ -202,6 +215,19 @@ class Farmhouse:
                 display_name=NAMES.get(alias, alias),
                 password=PASSWORDS.get(alias),
             )
+
+    def restart(self, name: str) -> Member:
+        """Start a home that has ended anew, with metrics where the directory says that they are."""
+        known = self.homes[name]
+        state, metrics = str(self.state / name), known.metrics[1]
+        member = Member(
+            *(name, "rvp-home", known.host, known.port, self.state),
+            *("--state-dir", state, "--dns", self._dns),
+            recorded=metrics,
+        )
+        self._stack.callback(member.stop)
+        self.homes[name] = member
+        return member
 
     def _home(self, name: str) -> Member:
         """Start a home."""

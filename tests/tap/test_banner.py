@@ -22,7 +22,9 @@ class BannerTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """The banner of the usual farm."""
-        self.text = render_banner(plan_of(), USERS, State(Path("/srv/demo")), ".venv/bin/rvp")
+        self.text = render_banner(
+            plan_of(), USERS, State(Path("/srv/demo")), ".venv/bin/rvp", ".venv/bin/rvpfarm"
+        )
 
     def command(self, beginning: str) -> str:
         """The line to paste that begins so."""
@@ -55,7 +57,7 @@ class BannerTests(SynchronousTestCase):
     def test_curl_elsewhere(self) -> None:
         """Where curl would not find the router by itself it is told."""
         plan = plan_of(routers=("127.0.0.5:8088",))
-        text = render_banner(plan, USERS, State(Path("/srv/demo")), "rvp")
+        text = render_banner(plan, USERS, State(Path("/srv/demo")), "rvp", "rvpfarm")
         self.assertIn("--resolve im.farm.localhost:8088:127.0.0.5", text)
         self.assertIn("one router,", text)
 
@@ -71,10 +73,15 @@ class BannerTests(SynchronousTestCase):
         """The metrics can be pasted."""
         self.assertEqual(self.command("curl -s"), "curl -s http://127.0.0.1:9464/metrics | grep '^rvp_'")
 
+    def test_status(self) -> None:
+        """The state of the farm can be pasted."""
+        words = shlex.split(self.command(".venv/bin/rvpfarm"))
+        self.assertEqual(words[1:], ["--directory", "sqlite:////srv/demo/directory.sqlite", "status"])
+
     def test_unknown_password(self) -> None:
         """A password that somebody changed is not shown, but how to come by a new one is."""
         users = (User("alice", "alice@farm.localhost", "home1", "", enabled=False), USERS[1])
-        text = render_banner(plan_of(), users, State(Path("/srv/demo")), "rvp")
+        text = render_banner(plan_of(), users, State(Path("/srv/demo")), "rvp", "rvpfarm")
         self.assertIn("RVPFARM_DEMO_PASSWORD", text)
         self.assertIn("disabled, on home1", text)
         self.assertIn("alice:PASSWORD", text)

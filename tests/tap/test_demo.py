@@ -102,6 +102,8 @@ class PrepareFarmTests(SynchronousTestCase):
             (homes["home2"].host, homes["home2"].address, homes["home2"].port, homes["home2"].link_port),
             ("home2.farm.localhost", "127.0.0.12", 8080, 8081),
         )
+        places = [server.metrics for server in (*farm.routers.values(), *farm.homes.values())]
+        self.assertEqual(places, [f"127.0.0.1:{port}" for port in range(9464, 9468)])
         routers = {router.name: (router.host, router.address) for router in farm.routers.values()}
         self.assertEqual(
             routers,

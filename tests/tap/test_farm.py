@@ -107,6 +107,9 @@ class ChildArgumentsTests(SynchronousTestCase):
             self.assertEqual(options["metrics"], member.metrics)
             self.assertEqual(options["directory"], "sqlite:////srv/demo/directory.sqlite")
             self.assertEqual(options["key-file"], "/srv/demo/farm.key")
+            snapshots = {"router": f"{member.name}.snapshot", "home": f"{member.name}/directory.snapshot"}
+            if member.role in snapshots:
+                self.assertEqual(options["snapshot"], f"/srv/demo/{snapshots[member.role]}")
             if member.role == "dns":
                 self.assertEqual((options["zone"], options["listen"]), ("farm.localhost", member.listen))
             else:

@@ -117,6 +117,55 @@ class OptionsTests(SynchronousTestCase):
             error = self.assertRaises(UsageError, HomeOptions().parseOptions, [*given, text])
             self.assertIn("--dns", str(error))
 
+    def homes(self, *arguments: str) -> HomeOptions:
+        """The options of a home process."""
+        options = HomeOptions()
+        options.parseOptions(["-d", "sqlite:///x", "-s", "state", *arguments])
+        return options
+
+    def test_several_homes(self) -> None:
+        """Several homes are named by several options, or in one, or in the environment."""
+        for given in (("--name", "hs1", "-n", "hs2"), ("--name=hs1,hs2",), ("-n", "hs1, hs2")):
+            options = self.homes(*given)
+            self.assertEqual((options["names"], options["name"]), (["hs1", "hs2"], "hs1"))
+        self.environment["RVPFARM_NAME"] = "hs1,hs2,hs3"
+        self.assertEqual(self.homes()["names"], ["hs1", "hs2", "hs3"])
+        self.assertEqual(self.homes("-n", "hs4")["names"], ["hs4"])
+
+    def test_homes_mixed_up(self) -> None:
+        """A home that is named twice, or not at all, is a mistake; and one endpoint is no two links."""
+        for given in ("hs1,hs1", "hs1,", ",", "hs1,,hs2"):
+            error = self.assertRaises(UsageError, self.homes, "--name", given)
+            self.assertIn("--name: ", str(error))
+        error = self.assertRaises(UsageError, self.homes, "--name", "hs1,hs2", "--link", "fast:tcp:8081")
+        self.assertIn("--link: each of several homes", str(error))
+        self.assertEqual(self.homes("--name", "hs1", "--link", "fast:tcp:8081")["link"], "fast:tcp:8081")
+
+    def test_help(self) -> None:
+        """Every option is shown once."""
+        text = str(HomeOptions())
+        self.assertEqual(text.count("--name"), 1)
+
+    def test_snapshot(self) -> None:
+        """A home keeps its snapshot with its state, a router beside the farm key under its own name."""
+        given = ["-d", "sqlite:///d/x.sqlite", "-n", "r1"]
+        for more, router, home in (
+            ([], "d/r1.snapshot", "state/directory.snapshot"),
+            (["-k", "/etc/rvpfarm/farm.key"], "/etc/rvpfarm/r1.snapshot", "state/directory.snapshot"),
+            (["--snapshot", "/var/x"], "/var/x", "/var/x"),
+            (["--snapshot", "none"], None, None),
+        ):
+            options = RouterOptions()
+            options.parseOptions([*given, *more])
+            self.assertEqual(options["snapshot"], router)
+            options = HomeOptions()
+            options.parseOptions([*given, "-s", "state", *more])
+            self.assertEqual(options["snapshot"], home)
+        self.environment["RVPFARM_SNAPSHOT"] = "none"
+        options = RouterOptions()
+        options.parseOptions(given)
+        self.assertIs(options["snapshot"], None)
+
     def test_router_has_no_state(self) -> None:
         """A router has no state, and takes no option for it."""
         self.assertRaises(UsageError, RouterOptions().parseOptions, ["--state-dir", "x"])

@@ -43,6 +43,14 @@ class ServerStringTests(SynchronousTestCase):
         self.successResultOf(endpoint.listen(self.factory))
         self.assertEqual([each[0] for each in self.reactor.sslServers], [443])
 
+    def test_proxied(self) -> None:
+        """Plain or with TLS, a listener demands preambles where it is told to, and only there."""
+        key, certificate = map(quoteStringArgument, write_certificate(folder(self)))
+        for description in ("fast:tcp:80", f"fast:ssl:443:privateKey={key}:certKey={certificate}"):
+            for option, proxied in (("", False), (":proxyProtocol=0", False), (":proxyProtocol=1", True)):
+                endpoint = serverFromString(self.reactor, description + option)
+                self.assertEqual(endpoint.proxied, proxied)
+
     def test_nonsense(self) -> None:
         """What cannot be meant is refused with a sentence that names it."""
         for description, complaint in (
@@ -55,6 +63,7 @@ class ServerStringTests(SynchronousTestCase):
             ("fast:tcp:80:81", "too many"),
             ("fast:tcp:80:backlog=x", "backlog"),
             ("fast:tcp:80:reusePort=yes", "reusePort"),
+            ("fast:tcp:80:proxyProtocol=2", "proxyProtocol"),
             ("fast:tcp:80:iface=::1", "too many|iface"),
             ("fast:ssl:443:privateKey=/nowhere/key.pem", "/nowhere/key.pem"),
         ):

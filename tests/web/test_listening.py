@@ -12,11 +12,15 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamServerEndpoint
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+from rvpfarm.link.server import LinkFactory
+from rvpfarm.protocol.calls import Limits, Reply
 from rvpfarm.web.listening import CannotServe, ListeningService
+from rvpfarm.web.server import CallFactory
 from tests.support.folders import folder
 
 LOOPBACK = "127.0.0.1"
@@ -72,6 +76,44 @@ class ListeningServiceTests(SynchronousTestCase):
         service.startService()
         self.assertEqual([each[0] for each in self.reactor.tcpServers], [8080])
         self.assertEqual(service.getHost().host, "0.0.0.0")
+
+    def test_haproxy_prefix(self) -> None:
+        """Twisted's own prefix for the PROXY protocol believes anybody: it is refused, with what to do instead."""
+        calls = CallFactory(lambda call: Reply(200), clock=Clock(), limits=Limits())
+        for description in ("haproxy:tcp:8080", "HAProxy:fast:tcp:8080", "haproxy:"):
+            with self.assertRaises(CannotServe) as caught:
+                ListeningService(MemoryReactorClock(), description, calls, who="rvp-router")
+            self.assertIn("rvp-router: --listen " + description, str(caught.exception))
+            self.assertIn("put proxyProtocol=1 at the end of fast:tcp:", str(caught.exception))
+            self.assertIn("trusted-proxy", str(caught.exception))
+
+    def test_not_for_members(self) -> None:
+        """Where farm members connect, nobody speaks for others: a preamble cannot be demanded there."""
+        links = LinkFactory(
+            lambda call: Reply(200), key=b"k" * 32, name="h1", incarnation=1, clock=Clock(), limits=Limits()
+        )
+        for description, advice in (
+            ("fast:tcp:8081:proxyProtocol=1", "leave proxyProtocol=1 out"),
+            ("haproxy:tcp:8081", "leave the prefix haproxy: out"),
+        ):
+            with self.assertRaises(CannotServe) as caught:
+                ListeningService(MemoryReactorClock(), description, links, who="rvp-home", option="--link")
+            self.assertEqual(
+                str(caught.exception),
+                f"rvp-home: --link {description}: farm members connect without a proxy in between; {advice}",
+            )
+
+    def test_needs_a_loop(self) -> None:
+        """A reactor without a loop cannot read a preamble, which is said in one sentence."""
+        factory = CallFactory(lambda call: Reply(200), clock=Clock(), limits=Limits())
+        service = ListeningService(
+            MemoryReactorClock(), "fast:tcp:80:proxyProtocol=1", factory, who="rvp-router"
+        )
+        problem = self.assertRaises(CannotServe, service.startService)
+        self.assertEqual(
+            str(problem),
+            "rvp-router: cannot listen on 0.0.0.0:80: proxyProtocol needs the asyncio reactor (--listen)",
+        )
 
     def test_stop_waits_for_work(self) -> None:
         """Stopping is done when the factory has finished what was in work."""

@@ -1,0 +1,151 @@
+"""What a listener is told of those who connect: how many it takes, and whom it believes about others.
+
+It decides and counts; the connections themselves are elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rvpfarm.directory.model import Farm
+from rvpfarm.directory.ranges import Ranges
+from rvpfarm.protocol.address import site_of
+from rvpfarm.protocol.calls import Limits
+from rvpfarm.web.forwarded import read_forwarded, read_x_forwarded_for
+
+#: Addresses that are remembered to have been complained of.
+TOLD_LIMIT = 1000
+
+#: Values of the header that are remembered with what they say, so that they are not read anew for each call;
+#: longer ones are read each time.
+_CALLERS_LIMIT, _CALLER_SIZE = 4096, 100
+
+#: How to read each header that the policy C{forwarded-header} can name.
+_HEADERS = {
+    "x-forwarded-for": (b"x-forwarded-for", read_x_forwarded_for),
+    "forwarded": (b"forwarded", read_forwarded),
+}
+
+
+class Edge:
+    """Who is at the edge of the farm: counts connections by where they come from.
+
+    A connection counts from when it is taken off the socket, so that whoever is slow with a TLS handshake
+    or with the preamble of a proxy has no more of them than others.
+
+    @ivar limit: so many connections are taken.
+    @ivar per_source: so many of one IPv4 address or IPv6 network; listed proxies are exempt.
+    @ivar trusted: the proxies that are listed: their word counts about who calls.
+    @ivar used: connections that are open or on their way in.
+    """
+
+    __slots__ = ("_callers", "_header", "_sources", "_told", "limit", "per_source", "trusted", "used")
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        """
+        @param limits: what holds until L{update} says otherwise.
+        """
+        chosen = limits or Limits()
+        self.limit, self.per_source = chosen.connections, chosen.per_source
+        self.trusted = Ranges()
+        self.used = 0
+        self._header = "x-forwarded-for"
+        self._callers: dict[bytes, str] = {}
+        self._sources: dict[str, int] = {}
+        self._told: set[str] = set()
+
+    def update(self, farm: Farm) -> bool:
+        """Keep to what C{farm} says from now on; what is open stays open.
+
+        @return: whether other proxies are listed than before.
+        """
+        self.limit = farm.number("max-connections")
+        self.per_source = farm.number("connections-per-source")
+        self._header = farm.policy("forwarded-header")
+        self._callers.clear()
+        trusted = Ranges("trusted-proxy", farm.networks)
+        if trusted == self.trusted:
+            return False
+        self.trusted = trusted
+        self._told.clear()
+        return True
+
+    # how many
+
+    def source_of(self, peer: str) -> str:
+        """Where a connection from C{peer} is counted; empty when it is not counted by where it is from."""
+        return "" if peer in self.trusted else site_of(peer)
+
+    def enter(self, source: str) -> str:
+        """One more connection from C{source}, if there is room.
+
+        @return: why there is none: C{"conn"} (too many in all) or C{"source"} (from there); else empty.
+        """
+        if self.used >= self.limit:
+            return "conn"
+        if source:
+            count = self._sources.get(source, 0)
+            if count >= self.per_source:
+                return "source"
+            self._sources[source] = count + 1
+        self.used += 1
+        return ""
+
+    def leave(self, source: str) -> None:
+        """A connection that L{enter} counted is gone."""
+        self.used -= 1
+        self._uncount(source)
+
+    def move(self, source: str, peer: str) -> str:
+        """The proxies that are listed have changed: count a connection from C{peer} anew, and keep it.
+
+        @param source: where it has been counted.
+        @return: where it is counted now.
+        """
+        self._uncount(source)
+        source = self.source_of(peer)
+        if source:
+            self._sources[source] = self._sources.get(source, 0) + 1
+        return source
+
+    def _uncount(self, source: str) -> None:
+        if source:
+            left = self._sources[source] - 1
+            if left:
+                self._sources[source] = left
+            else:
+                del self._sources[source]
+
+    # whom to believe
+
+    def caller(self, proxy: str, headers: Mapping[bytes, bytes]) -> str:
+        """The address of the caller for whom a listed proxy passes a request on.
+
+        Only the header that the policy names is read: a proxy that writes one lets a forged other one pass.
+
+        @param proxy: its address.
+        @return: empty when the proxy does not say.
+        @raise BadRequest: what it says is malformed.
+        """
+        known = _HEADERS.get(self._header)
+        if known is None:
+            return proxy
+        name, read = known
+        value = headers.get(name)
+        if value is None:
+            return ""
+        found = self._callers.get(value)
+        if found is None:
+            found = read(value, self.trusted)
+            if len(value) <= _CALLER_SIZE:
+                if len(self._callers) >= _CALLERS_LIMIT:
+                    self._callers.clear()
+                self._callers[value] = found
+        return found
+
+    def is_news(self, peer: str) -> bool:
+        """Whether C{peer} has not been complained of yet: it is worth one line in the log."""
+        if peer in self._told or len(self._told) >= TOLD_LIMIT:
+            return False
+        self._told.add(peer)
+        return True
