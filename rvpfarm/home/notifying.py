@@ -13,7 +13,7 @@ from rvpfarm.protocol.headers import Ack, check_content_type, parse_ack, parse_h
 from rvpfarm.protocol.notifications import Notification, parse_notification, relay_body
 
 #: What marks a typing notice or the opening of a conversation (protocol notes 7.3).
-_CONTROL = b"text/x-msmsgscontrol"
+_CONTROL = "text/x-msmsgscontrol"
 
 
 # Made once per message: a frozen dataclass costs four times as much.
@@ -72,7 +72,7 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
         hops=parse_hops(headers) + 1,
         sender=principal.url if principal else "",
         body=_body(node, visit, notification, sender, name_of),
-        priority=_priority(notification, visit.call.body),
+        priority=_priority(notification),
         key=(principal.key if principal else "", number) if number is not None else None,
         number=number,
     )
@@ -122,11 +122,12 @@ def _check_property_sender(node: Node, visit: Visit, about: Principal | None) ->
             raise Forbidden("the access list of this node denies it")
 
 
-def _priority(notification: Notification, body: bytes) -> Priority:
+def _priority(notification: Notification) -> Priority:
     """What is given up first when a queue is full."""
     if notification.kind == "property":
         return Priority.PRESENCE
-    return Priority.TYPING if _CONTROL in body else Priority.MESSAGE
+    headers = notification.mime.partition("\n\n")[0]
+    return Priority.TYPING if _CONTROL in headers else Priority.MESSAGE
 
 
 def _body(
