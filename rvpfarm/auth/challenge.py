@@ -18,8 +18,8 @@ from rvpfarm.auth.digest import (
     Nonces,
     Verdict,
     find_verifier,
+    fits,
     parse_authorization,
-    verify,
 )
 from rvpfarm.auth.logins import Logins
 from rvpfarm.auth.throttle import Throttle
@@ -67,6 +67,9 @@ KNOWN_LIMIT = 20_000
 
 #: What the credentials of somebody unknown are compared with, so that he costs what others cost.
 _NOBODY = (Verifier("digest-md5", "", "", ""),) * 16
+
+#: What a call may say that it is from, for it to be kept with what that means: so many octets.
+CLAIM_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,13 @@ class Offer:
     failed_logins: int
     schemes: tuple[Scheme, ...]
 
+    def scheme(self, token: bytes) -> Scheme | None:
+        """The offered scheme that credentials with the first word C{token} are of."""
+        for scheme in self.schemes:
+            if scheme.token == token:
+                return scheme
+        return None
+
 
 # Made once per call: a frozen dataclass costs four times as much.
 @dataclass(slots=True, eq=False)
@@ -208,6 +218,21 @@ class Proved:
 
 
 @dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a call says of its sender, as others have said before.
+
+    @ivar claimed: whom it says it is from.
+    @ivar domain: the IM domain whose policies and realm count.
+    @ivar is_ours: it is somebody of this farm that it says it is from.
+    """
+
+    claimed: Principal | None
+    domain: str
+    is_ours: bool
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
 class Known:
     """The identity that a proof made out last, kept since people call again and again."""
 
@@ -250,6 +275,23 @@ class Scheme(Protocol):
         """
 
 
+@dataclass(slots=True, eq=False)
+class _Login:
+    """One login name, as somebody gives it again and again.
+
+    @ivar logins: what its L{key} was worked out by.
+    @ivar key: of the node that it means; C{None} when it can mean nobody.
+    @ivar account: whose L{verifier} it is; of another account, be it only a newer record, it is not.
+        C{None} when there is nobody of that name, C{False} before that is known.
+    @ivar verifier: what a password given with it is checked by; C{None} when there is nothing.
+    """
+
+    logins: Logins
+    key: str | None
+    account: Account | bool | None = False
+    verifier: Verifier | None = None
+
+
 class Digest:
     """Digest credentials (protocol notes 9.4)."""
 
@@ -262,6 +304,8 @@ class Digest:
         @param nonces: judges the nonces of the challenges.
         """
         self._nonces = nonces
+        # Of anybody, or it would show in the time that it takes which names somebody has.
+        self._known: dict[tuple[str, str, str], _Login] = {}
 
     def challenge(self, word: str, realm: str, nonce: str, stale: bool) -> bytes:
         """One line: attribute names in lower case and no comma in a value, for the oldest clients."""
@@ -276,29 +320,42 @@ class Digest:
     def prove(self, attempt: Attempt, credentials: bytes | None) -> Account | Deferred[Account]:
         """The account whose password the sender knows; see L{Scheme.prove}."""
         answer = parse_authorization(credentials or b"")
-        if SCHEMES[answer.algorithm] not in attempt.words:
+        if SCHEMES[answer.algorithm] not in attempt.offer.words:
             raise Unfit("malformed")
         if not _is_of(answer.uri, attempt):
             raise BadRequest("the Digest credentials are for another node")
-        key = attempt.logins.key(answer.username, answer.realm)
-        account = False if key is None else attempt.directory.peek(key)
-        if account is None and key is not None:
-            found = attempt.directory.find(key)
-            return found.addCallback(lambda account: self._judge(attempt, answer, account))
-        return self._judge(attempt, answer, account if isinstance(account, Account) else None)
+        login = self._login(answer, attempt.logins)
+        account = False if login.key is None else attempt.directory.peek(login.key)
+        if account is None and login.key is not None:
+            found = attempt.directory.find(login.key)
+            return found.addCallback(lambda account: self._judge(attempt, answer, login, account))
+        return self._judge(attempt, answer, login, account if isinstance(account, Account) else None)
 
-    def _judge(self, attempt: Attempt, answer: DigestAnswer, account: Account | None) -> Account:
+    def _login(self, answer: DigestAnswer, logins: Logins) -> _Login:
+        """What is known of the login name that C{answer} gives."""
+        name = (answer.username, answer.realm, answer.algorithm)
+        known = self._known.get(name)
+        if known is None or known.logins is not logins:
+            if len(self._known) >= KNOWN_LIMIT:
+                self._known.clear()
+            known = self._known[name] = _Login(logins, logins.key(answer.username, answer.realm))
+        return known
+
+    def _judge(
+        self, attempt: Attempt, answer: DigestAnswer, login: _Login, account: Account | None
+    ) -> Account:
         """Compare first, whoever it is, and only then look at what else is wrong."""
+        if login.account is not account:
+            login.account = account
+            login.verifier = find_verifier(answer, _NOBODY if account is None else account.verifiers)
         scope = attempt.held(account)
-        verifiers = _NOBODY if account is None or scope else account.verifiers
-        right = verify(answer, attempt.call.method, verifiers)
+        right = fits(answer, attempt.call.method, None if scope else login.verifier)
         if scope:
             raise Unfit("throttled", account=account, scope=scope)
         if account is None:
             raise Unfit("unknown-user")
         if not right:
-            known = find_verifier(answer, verifiers) is not None
-            raise Unfit("wrong-password" if known else "no-verifier", account=account)
+            raise Unfit("no-verifier" if login.verifier is None else "wrong-password", account=account)
         if not account.enabled:
             raise Unfit("disabled", account=account)
         verdict = self._nonces.judge(answer.nonce, answer.nc, attempt.now)
@@ -332,7 +389,9 @@ class Gate:
         self._on_miss = on_miss
         self._throttle = throttle
         self._logins = Logins(Farm())
+        self._names: Names | None = None
         self._offers: dict[tuple[str, int], Offer] = {}
+        self._claims: dict[tuple[bytes | None, str, int], _Claim] = {}
         self._identities: dict[str, Known] = {}
 
     def identify(
@@ -353,24 +412,36 @@ class Gate:
         @raise BadRequest: the claim or the credentials are malformed.
         @raise Busy: the directory cannot tell.
         """
-        claimed = _claim(call, names)
         if call.vouched:
-            return Identity(claimed, "internal")
-        local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
-        domain = local or target.domain
-        offer = self._offer(call, farm, domain)
+            return Identity(_claim(call, names), "internal")
+        claim = self._claim(call, target, farm, names)
+        offer, claimed = claim.offer, claim.claimed
         if not offer.required:
             return Identity(claimed, "none" if claimed is None else "assertion")
         attempt = Attempt(
-            call, target, claimed, domain, offer, names, self._logins, directory, now, random, self._throttle
+            call,
+            target,
+            claimed,
+            claim.domain,
+            offer,
+            names,
+            self._logins,
+            directory,
+            now,
+            random,
+            self._throttle,
         )
         credentials = call.headers.get(b"authorization")
-        scheme = self._scheme(attempt, credentials)
+        if credentials is None:
+            connection = call.connection
+            scheme = next((scheme for scheme in offer.schemes if scheme.holds(connection)), None)
+        else:
+            scheme = offer.scheme(credentials.strip().partition(b" ")[0].lower())
         if scheme is not None:
             return self._prove(attempt, scheme, credentials)
         if credentials is not None:
             self._count(OTHER_METHOD, "malformed")
-        if credentials is not None or local is not None:
+        if credentials is not None or claim.is_ours:
             raise self._challenge(attempt.domain, offer.words, now, random)
         return Identity(claimed, "none" if claimed is None else "assertion")
 
@@ -391,8 +462,7 @@ class Gate:
     def _offer(self, call: Call, farm: Farm, domain: str) -> Offer:
         """What may be tried: what the domain offers, less what the caller's listener does not."""
         if self._logins.farm is not farm:
-            self._logins = Logins(farm)
-            self._offers.clear()
+            self._begin_anew(farm, None)
         offer = self._offers.get((domain, call.withheld))
         if offer is None:
             offered = farm.policy("schemes", domain).split()
@@ -405,31 +475,60 @@ class Gate:
             )
         return offer
 
-    def _scheme(self, attempt: Attempt, credentials: bytes | None) -> Scheme | None:
-        """The offered scheme that can say something about this call."""
-        if credentials is None:
-            connection = attempt.call.connection
-            return next((scheme for scheme in attempt.offer.schemes if scheme.holds(connection)), None)
-        token = credentials.strip().partition(b" ")[0].lower()
-        return next((scheme for scheme in attempt.offer.schemes if scheme.token == token), None)
+    def _begin_anew(self, farm: Farm, names: Names | None) -> None:
+        """The farm is another: nothing that was worked out by it holds any longer."""
+        self._logins, self._names = Logins(farm), names
+        self._offers.clear()
+        self._claims.clear()
+
+    def _claim(self, call: Call, target: Target, farm: Farm, names: Names) -> _Claim:
+        """What C{call} says of its sender, and what that means at C{target}.
+
+        @raise BadRequest: nobody can be called that.
+        """
+        if self._logins.farm is not farm or self._names is not names:
+            self._begin_anew(farm, names)
+        said = call.headers.get(b"rvp-from-principal")
+        known = self._claims.get((said, target.domain, call.withheld))
+        if known is not None:
+            return known
+        claimed = _claim(call, names)
+        local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
+        domain = local or target.domain
+        claim = _Claim(claimed, domain, local is not None, self._offer(call, farm, domain))
+        if said is None or len(said) <= CLAIM_LENGTH:
+            if len(self._claims) >= KNOWN_LIMIT:
+                self._claims.clear()
+            self._claims[said, target.domain, call.withheld] = claim
+        return claim
 
     def _prove(
         self, attempt: Attempt, scheme: Scheme, credentials: bytes | None
     ) -> Identity | Deferred[Identity]:
         """Let C{scheme} find the account, now or later."""
-
-        def later(failure: Failure) -> Failure:
-            if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
-                raise self._refusal(attempt, scheme, failure.value) from None
-            return failure
-
         try:
             found = scheme.prove(attempt, credentials)
         except (Unfit, BadRequest, DirectoryUnavailable) as problem:
             raise self._refusal(attempt, scheme, problem) from None
         if isinstance(found, Deferred):
-            return found.addCallbacks(lambda found: self._proven(attempt, scheme, credentials, found), later)
+            return self._prove_later(attempt, scheme, credentials, found)
         return self._proven(attempt, scheme, credentials, found)
+
+    def _prove_later(
+        self,
+        attempt: Attempt,
+        scheme: Scheme,
+        credentials: bytes | None,
+        found: Deferred[Account] | Deferred[Account | Proved],
+    ) -> Deferred[Identity]:
+        """The same, once the account is C{found}."""
+
+        def failed(failure: Failure) -> Failure:
+            if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
+                raise self._refusal(attempt, scheme, failure.value) from None
+            return failure
+
+        return found.addCallbacks(lambda found: self._proven(attempt, scheme, credentials, found), failed)
 
     def _proven(
         self, attempt: Attempt, scheme: Scheme, credentials: bytes | None, found: Account | Proved

@@ -12,6 +12,7 @@ import hmac
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from rvpfarm.directory.model import Verifier
@@ -38,7 +39,11 @@ _LONGEST = 4096
 
 #: What every answer to our challenges has, and in how many spellings clients are remembered to write it.
 _NEEDED = frozenset(("username", "realm", "nonce", "uri", "response", "cnonce", "nc", "qop"))
+_TEXTS = ("username", "realm", "nonce", "uri", "cnonce", "nc", "response")
 _SPELLINGS_KEPT = 16
+
+#: How many hashes of what is asked for are kept, and of how long a URI at most.
+_KEPT, _KEPT_LENGTH = 8192, 256
 
 
 # Made once per call: a frozen dataclass costs four times as much.
@@ -102,7 +107,12 @@ def ha1(algorithm: Algorithm, username: str, realm: str, password: str) -> str:
 
 
 def ha2(algorithm: Algorithm, method: bytes, uri: str) -> str:
-    """The hash of what is asked for (RFC 7616 3.4.3)."""
+    """The hash of what is asked for (RFC 7616 3.4.3); the same is asked for again and again."""
+    return (_ha2 if len(uri) <= _KEPT_LENGTH else _ha2.__wrapped__)(algorithm, method, uri)
+
+
+@lru_cache(maxsize=_KEPT)
+def _ha2(algorithm: Algorithm, method: bytes, uri: str) -> str:
     return _hash(algorithm, f"{method.decode('latin-1')}:{uri}")
 
 
@@ -129,11 +139,15 @@ def find_verifier(answer: DigestAnswer, verifiers: Sequence[Verifier]) -> Verifi
 
 
 def verify(answer: DigestAnswer, method: bytes, verifiers: Sequence[Verifier]) -> bool:
-    """Do these credentials prove that their sender knows the password?
+    """Do these credentials prove that their sender knows the password?"""
+    return fits(answer, method, find_verifier(answer, verifiers))
+
+
+def fits(answer: DigestAnswer, method: bytes, verifier: Verifier | None) -> bool:
+    """The same, once it is known what they are to be compared with.
 
     It takes the same time whether there is a verifier or not.
     """
-    verifier = find_verifier(answer, verifiers)
     secret = "0" * _HEXADECIMALS[answer.algorithm] if verifier is None else verifier.secret
     expected = response(answer, method, secret)
     return hmac.compare_digest(expected, answer.response) and verifier is not None
@@ -265,25 +279,33 @@ def _count(use: _Use, nc: int) -> Verdict:
     return Verdict.FRESH
 
 
-# A client writes its pairs in one order for ever.  The orders that were met, as patterns of what they look
-# like when nothing in them is escaped or out of the ordinary: a tenth of the cost of L{_parts}.
-_spellings: list[re.Pattern[bytes]] = []
+@dataclass(frozen=True, slots=True)
+class _Spelling:
+    """One order of pairs, as a pattern of what they look like when nothing in them is out of the ordinary.
+
+    @ivar places: which groups of C{pattern} hold what a L{DigestAnswer} says as text, in its order.
+    """
+
+    pattern: re.Pattern[str]
+    places: tuple[int, ...]
+
+
+# A client writes its pairs in one order for ever.  These were met; a tenth of the cost of L{_parts}.
+_spellings: list[_Spelling] = []
 
 
 def _recognise(value: bytes) -> DigestAnswer | None:
     """What C{value} says if it is written like one that L{parse_authorization} has understood."""
-    if len(value) > _LONGEST:
+    if len(value) > _LONGEST or not value.isascii():
         return None
+    text = value.decode("ascii")
     for place, spelling in enumerate(_spellings):
-        match = spelling.fullmatch(value)
+        match = spelling.pattern.fullmatch(text)
         if match is None:
             continue
         if place:
             _spellings.insert(0, _spellings.pop(place))
-        username, realm, nonce, uri, cnonce, count, response = [
-            text.decode()
-            for text in match.group("username", "realm", "nonce", "uri", "cnonce", "nc", "response")
-        ]
+        username, realm, nonce, uri, cnonce, count, response = match.group(*spelling.places)
         number = int(count, 16)
         if not number:
             return None
@@ -293,27 +315,26 @@ def _recognise(value: bytes) -> DigestAnswer | None:
 
 def _learn(parts: dict[str, str], value: bytes) -> None:
     """Recognise the spelling of C{value} from now on; of MD5 alone, which is what clients have."""
-    if not parts.keys() >= _NEEDED or parts.get("algorithm", "MD5") != "MD5":
+    if not parts.keys() >= _NEEDED or parts.get("algorithm", "MD5") != "MD5" or not value.isascii():
         return
-    pattern = [rb"Digest "]
+    text = value.decode("ascii")
+    pattern = ["Digest "]
     for number, (name, content) in enumerate(parts.items()):
-        plain = value.count(b'%b="%b"' % (name.encode(), content.encode()))
-        quote = b'"' if plain else b""
-        inside = _SHAPES.get(name, rb'[^"\\\x80-\xff]*' if quote else rb'[^\s",;=\x80-\xff]+')
+        quote = '"' if f'{name}="{content}"' in text else ""
+        inside = _SHAPES.get(name, r'[^"\\]*' if quote else r'[^\s",;=]+')
         if name in ("qop", "algorithm"):
-            inside = re.escape(content.encode())
-        named = rb"(?P<%b>%b)" % (name.encode(), inside) if name in _NEEDED else inside
-        pattern.append(
-            rb"%b%b=%b%b%b" % (b", ?" if number else b"", re.escape(name.encode()), quote, named, quote)
-        )
-    made = re.compile(b"".join(pattern))
-    if made.fullmatch(value):  # it is written as plainly as that
-        _spellings.insert(0, made)
+            inside = re.escape(content)
+        named = f"(?P<{name}>{inside})" if name in _NEEDED else inside
+        pattern.append(f"{', ?' if number else ''}{re.escape(name)}={quote}{named}{quote}")
+    made = re.compile("".join(pattern), re.ASCII)
+    if made.fullmatch(text):  # it is written as plainly as that
+        places = tuple(made.groupindex[name] for name in _TEXTS)
+        _spellings.insert(0, _Spelling(made, places))
         del _spellings[_SPELLINGS_KEPT:]
 
 
 #: What is in the pairs whose form is known.
-_SHAPES = {"nc": rb"[0-9a-fA-F]{8}", "response": rb"[0-9a-f]{32}"}
+_SHAPES = {"nc": r"[0-9a-fA-F]{8}", "response": r"[0-9a-f]{32}"}
 
 
 def _parts(text: str) -> dict[str, str]:

@@ -63,6 +63,10 @@ class Buckets:
         """How many buckets are remembered."""
         return len(self._levels)
 
+    def __contains__(self, key: Hashable) -> bool:
+        """Is there anything in the bucket C{key}, as far as is remembered?"""
+        return key in self._levels
+
     def level(self, key: Hashable, now: float) -> float:
         """What is in the bucket C{key}."""
         found = self._levels.get(key)
@@ -149,10 +153,13 @@ class Throttle:
         if allowed <= 0:
             return ""
         site = site_of(address)
-        if account and self._is_full("pair", (account, site), now, allowed):
-            return "pair"
-        if account and self._is_familiar(account, site, now):
-            return ""
+        if account:
+            pair = (account, site)
+            if pair in self._counts["pair"] and self._is_full("pair", pair, now, allowed):
+                return "pair"
+            since = self._familiar.get(pair)
+            if since is not None and now - since <= FAMILIAR_SECONDS:
+                return ""
         if self._is_full("address", site, now, allowed):
             return "address"
         if account and self._is_full("account", account, now, allowed):
