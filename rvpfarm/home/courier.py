@@ -96,6 +96,10 @@ class Watch(Protocol):
         """One property notification ended so, or was retried or replaced."""
 
 
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE, _MESSAGE = Priority.PRESENCE, Priority.MESSAGE
+_DELIVERED = Outcome.DELIVERED
+
 # Shared by all lines on which nothing waits, which are nearly all; never put into.
 _NOTHING: deque[Letter] = deque(maxlen=0)
 _NEVER: dict[Hashable, IDelayedCall] = {}
@@ -136,9 +140,10 @@ class Courier:
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
-        line = self._lines.get(destination.name)
+        name = destination.name
+        line = self._lines.get(name)
         if line is None:
-            line = self._lines[destination.name] = _Line(destination)
+            line = self._lines[name] = _Line(destination)
             self._send(line, letter)
             return
         if line.dead:
@@ -148,7 +153,7 @@ class Courier:
             self._replace(line, letter.key)
         if len(line.queue) >= QUEUE and not self._make_room(line, letter):
             # The destination counts as dead for a message that finds no room (6.2).
-            self._tell(letter, Outcome.DEAD if letter.priority is Priority.MESSAGE else Outcome.DROPPED)
+            self._tell(letter, Outcome.DEAD if letter.priority is _MESSAGE else Outcome.DROPPED)
             return
         self._enqueue(line, letter)
 
@@ -240,7 +245,7 @@ class Courier:
         """The destination took the letter, refused it or failed."""
         line.busy = False
         outcome = _judge(result)
-        if letter.priority is Priority.PRESENCE:
+        if letter.priority is _PRESENCE and outcome is not _DELIVERED:
             self._property_answered(line, letter, result, outcome)
         self._tell(letter, outcome)
         if not line.busy:
@@ -298,8 +303,8 @@ class Courier:
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:
         """Say once what became of the letter."""
-        if letter.priority is Priority.PRESENCE:
-            self._count(outcome.value)
+        if letter.priority is _PRESENCE:
+            self._count(outcome.word)
         done, letter.done = letter.done, None
         if done is not None:
             done(outcome)
@@ -312,5 +317,5 @@ class Courier:
 def _judge(result: int | Unreachable) -> Outcome:
     """The outcome that an answer amounts to."""
     if isinstance(result, int):
-        return Outcome.DELIVERED if 200 <= result < 300 else Outcome.REFUSED
+        return _DELIVERED if 200 <= result < 300 else Outcome.REFUSED
     return Outcome.SLOW if isinstance(result, Slow) else Outcome.DEAD

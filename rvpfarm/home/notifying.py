@@ -9,7 +9,7 @@ from rvpfarm.home.courier import Priority
 from rvpfarm.home.node import Node, Visit
 from rvpfarm.protocol.address import Principal, parse_principal
 from rvpfarm.protocol.calls import BadRequest, Forbidden, Unproven
-from rvpfarm.protocol.headers import Ack, check_content_type, parse_ack, parse_hops, parse_subscription_id
+from rvpfarm.protocol.headers import Ack, check_content_type, parse_envelope, parse_subscription_id
 from rvpfarm.protocol.notifications import Notification, parse_notification, relay_body
 
 #: What marks a typing notice or the opening of a conversation (protocol notes 7.3).
@@ -61,7 +61,8 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
         _check_property_sender(node, visit, sender)
     elif not may_send:
         node.refuse("send-to", visit)
-    ack = parse_ack(headers)
+    envelope = parse_envelope(headers)
+    ack = envelope.ack
     if ack is None:
         ack = Ack.DEEP_OR if notification.kind == "message" else Ack.SINGLE_HOP
     number = parse_subscription_id(headers) or None  # 0 is nobody's, and an old client's "not logged in"
@@ -69,7 +70,7 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
     return Relay(
         call_backs=tuple(node.live_call_backs()),
         ack=ack,
-        hops=parse_hops(headers) + 1,
+        hops=envelope.hops + 1,
         sender=principal.url if principal else "",
         body=_body(node, visit, notification, sender, name_of),
         priority=_priority(notification),

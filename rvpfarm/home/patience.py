@@ -34,9 +34,9 @@ class Patience:
         """How many are waited for."""
         return len(self._until)
 
-    def begin(self, waiting: Impatient) -> None:
-        """Wait for C{waiting} from now on."""
-        until = self._until[waiting] = self._clock.seconds() + self._seconds
+    def begin(self, waiting: Impatient, now: float) -> None:
+        """Wait for C{waiting} from C{now} on."""
+        until = self._until[waiting] = now + self._seconds
         if len(self._until) == 1:
             self._deadline.move(until)
 

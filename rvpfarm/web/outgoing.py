@@ -70,7 +70,8 @@ class _Sending:
         """Tell how it ended, unless that was told or nobody wants to know."""
         done, self._done = self._done, None
         self.stop = _nothing
-        self.wait(None)
+        if self.deadline is not None:
+            self.wait(None)
         if done is not None:
             self._outgoing.report(self.wire, result)
             self.wire = b""
@@ -136,7 +137,8 @@ class _Connection(Protocol):
 
     def begin(self, sending: _Sending) -> None:
         """Carry C{sending}."""
-        sending.wait(None)
+        if sending.deadline is not None:
+            sending.wait(None)
         sending.stop = self.abandon
         self._sending = sending
         self._heard = False

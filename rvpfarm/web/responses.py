@@ -8,7 +8,9 @@ connection is then not used again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rvpfarm.protocol.calls import Refusal
 from rvpfarm.web.chunks import ChunkedBody
@@ -34,13 +36,13 @@ class Response:
     """
 
     status: int
-    headers: dict[bytes, bytes]
+    headers: Mapping[bytes, bytes]
     challenges: tuple[bytes, ...] = ()
     body: bytes = b""
     reusable: bool = False
 
 
-# A client acknowledges every notification with the same octets.
+# A client acknowledges every notification with the same octets: nobody may change what these mean.
 _answers: dict[bytes, Response] = {}
 
 
@@ -87,7 +89,7 @@ class ResponseReader:
         if fresh:
             known = _answers.get(data)
             if known is not None:
-                return Response(known.status, dict(known.headers), known.challenges, b"", True)
+                return known
         self._buffer += data
         while self._response is None:
             response = self._take_head()
@@ -99,7 +101,8 @@ class ResponseReader:
         if fresh and whole is not None and whole.reusable and not whole.body and len(data) <= _KNOWN_LENGTH:
             if len(_answers) >= _KNOWN:
                 _answers.clear()
-            _answers[data] = Response(whole.status, dict(whole.headers), whole.challenges, b"", True)
+            headers = MappingProxyType(dict(whole.headers))
+            _answers[data] = Response(whole.status, headers, whole.challenges, b"", True)
         return whole
 
     def eof(self) -> Response | None:
