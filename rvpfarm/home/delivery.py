@@ -23,7 +23,7 @@ from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
 from rvpfarm.protocol.notifications import PropertyNotice
 from rvpfarm.web.responses import Response
-from rvpfarm.web.writer import render_fields, render_opening
+from rvpfarm.web.writer import render_field, render_opening
 
 #: How many watchers are told in one turn of the loop.
 SLICE = 100
@@ -75,13 +75,7 @@ class CallBackDestination:
 
     def send(self, head: bytes, body: bytes, done: Done) -> None:
         """Call the listener."""
-        self._outgoing.send(
-            self.host,
-            self._port,
-            head + body,
-            done,
-            answer_seconds=ANSWER_SECONDS,
-        )
+        self._outgoing.send(self.host, self._port, head + body, done, answer_seconds=ANSWER_SECONDS)
 
 
 class FarmDestination:
@@ -131,6 +125,9 @@ def _failed(failure: Failure, done: Done) -> None:
 
 
 _NO_NAMES = Names({}, {})
+
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE = Priority.PRESENCE
 
 #: Between homes the answer waits for the client, so that the figures tell the truth.
 _DEEP_OR = b"RVP-Ack-Type: DeepOr\r\n"
@@ -243,7 +240,7 @@ class Herald:
         spread = Spread(accepted, self._report)
         for item in news:
             notice = PropertyNotice(account.url, account.display_name, item.props)
-            self._jobs.append(_Job(spread, notice, account, item))
+            self._jobs.append(_Job(spread, notice, account, item, self._clock.seconds))
             if item.state:
                 for watcher in item.watchers:
                     watcher.told = item.state
@@ -291,7 +288,7 @@ class Herald:
         if not watcher.callee:
             recipient = watcher.url or watcher.call_back
             body = job.notice.body_for(recipient)
-            self._post(self.call_back(watcher.call_back), watcher, job, body, hops=1)
+            self._post_client(self.call_back(watcher.call_back), watcher, job, body, hops=1)
             return
         account = self._directory.peek(watcher.callee)
         if account is None:
@@ -313,7 +310,9 @@ class Herald:
             body = job.notice.body_for(account.url, account.display_name)
             target = account.url.encode()
             destination = FarmDestination(f"farm:{watcher.id}", target, self._elsewhere)
-            self._post(destination, watcher, job, body, hops=1)
+            host, slash, path = watcher.callee.encode().partition(b"/")
+            opening = render_opening(b"NOTIFY", slash + path, host) + _DEEP_OR
+            self._post_server(destination, opening, watcher, job, body)
         else:
             node = self._local(account.key)
             if node is not None and node.logins:
@@ -323,7 +322,7 @@ class Herald:
         """Tell a watcher who is logged in here."""
         body = job.notice.body_for(account.url, account.display_name)
         for url in node.live_call_backs():
-            self._post(self.call_back(url), watcher, job, body, hops=2)
+            self._post_client(self.call_back(url), watcher, job, body, hops=2)
 
     def _tell_stranger(self, watcher: Subscription, job: _Job) -> None:
         """A watcher who is nobody of ours: gone, if it should be; else of another organisation."""
@@ -333,30 +332,29 @@ class Herald:
             self._lost(watcher)
         elif farm.policy("federation", job.account.domain) == "open":
             body = job.notice.body_for(watcher.url or watcher.call_back)
-            self._post(ServerDestination(watcher.call_back, self._strangers), watcher, job, body, hops=1)
+            server = ServerDestination(watcher.call_back, self._strangers)
+            self._post_server(server, server.opening, watcher, job, body)
 
-    def _post(
-        self, destination: Destination, watcher: Subscription, job: _Job, body: bytes, hops: int
+    def _post_client(
+        self, client: CallBackDestination, watcher: Subscription, job: _Job, body: bytes, hops: int
     ) -> None:
-        """Put the notification of one watcher into the queue of one destination."""
-        spread = job.spread
-        spread.sent()
-        if isinstance(destination, CallBackDestination):
-            opening = destination.opening
-        else:
-            host, slash, path = watcher.callee.encode().partition(b"/")
-            opening = render_opening(b"NOTIFY", slash + path, host) + _DEEP_OR
+        """Put the notification of one watcher into the queue of one call-back."""
+        job.spread.sent()
+        head = client.opening + job.fields(hops, watcher.id, len(body))
+        self._courier.post(client, Letter(head, body, _PRESENCE, watcher.callee, job.settled, watcher.id))
+
+    def _post_server(
+        self, server: Destination, opening: bytes, watcher: Subscription, job: _Job, body: bytes
+    ) -> None:
+        """Put it into the queue of a server, which may say that it will never take such a letter again."""
+        job.spread.sent()
+        head = opening + job.fields(1, watcher.id, len(body))
+
+        def gone() -> None:
+            self._lost(watcher)
+
         self._courier.post(
-            destination,
-            Letter(
-                head=opening + job.fields(hops, watcher.id, len(body)),
-                body=body,
-                priority=Priority.PRESENCE,
-                node=watcher.callee,
-                done=lambda outcome: spread.settled(outcome, self._clock.seconds()),
-                key=watcher.id,
-                gone=lambda: self._lost(watcher),
-            ),
+            server, Letter(head, body, _PRESENCE, watcher.callee, job.settled, watcher.id, gone)
         )
 
 
@@ -368,18 +366,41 @@ class ServerDestination(CallBackDestination):
 
 
 class _Job:
-    """One piece of news on its way to those who watch."""
+    """One piece of news on its way to those who watch.
 
-    __slots__ = ("_origin", "account", "last", "left", "notice", "spread", "state", "watchers")
+    @ivar settled: one delivery has its outcome.
+    """
 
-    def __init__(self, spread: Spread, notice: PropertyNotice, account: Account, news: News) -> None:
+    __slots__ = (
+        "_origin",
+        "account",
+        "last",
+        "left",
+        "notice",
+        "settled",
+        "spread",
+        "state",
+        "watchers",
+    )
+
+    def __init__(
+        self,
+        spread: Spread,
+        notice: PropertyNotice,
+        account: Account,
+        news: News,
+        seconds: Callable[[], float],
+    ) -> None:
+        """
+        @param seconds: tells the time.
+        """
         self.spread, self.notice, self.account = spread, notice, account
         self.watchers: Iterator[Subscription] = iter(news.watchers)
         self.left = len(news.watchers)
         self.state = news.state
         self.last = False
-        origin = render_fields([(b"RVP-From-Principal", account.domain.encode())], 0)
-        self._origin = origin[: origin.index(b"\r\n") + 2]
+        self.settled: Callable[[Outcome], None] = lambda outcome: spread.settled(outcome, seconds())
+        self._origin = render_field(b"RVP-From-Principal", account.domain)
 
     def fields(self, hops: int, subscription: int, size: int) -> bytes:
         """The fields of a notification, after the opening of its head.
@@ -389,11 +410,5 @@ class _Job:
         """
         return (
             b"RVP-Hop-Count: %d\r\n%bSubscription-Id: %d\r\n"
-            b"Content-Type: text/xml\r\nContent-Length: %d\r\n\r\n"
-            % (
-                hops,
-                self._origin,
-                subscription,
-                size,
-            )
+            b"Content-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % (hops, self._origin, subscription, size)
         )

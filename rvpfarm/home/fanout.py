@@ -117,13 +117,16 @@ class Spread:
         """One delivery has its outcome."""
         if outcome is _DELIVERED or outcome is _REFUSED:
             self.last = now
-        self._done()
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self._done()
 
     def complete(self) -> None:
         """All deliveries have been sent."""
-        self._done()
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self._done()
 
     def _done(self) -> None:
-        self._outstanding -= 1
-        if self._outstanding == 0 and self.size:
+        if self.size:
             self._report(self.size, self.last - self.started)
