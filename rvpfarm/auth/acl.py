@@ -41,13 +41,18 @@ def permits(acl: Acl, right: str, identity: Identity, owner_key: str) -> bool:
     if caller is not None and caller == owner_key and right in OWNER_RIGHTS:
         return True
     proofs = SATISFIES[identity.proof]
-    granted = False
+    granted = everyone = barred = False
     for ace in acl.aces:
-        if ace.principal is not None and ace.principal == caller:
-            if _covers(ace.deny, right):
+        if ace.principal is None:
+            if not proofs.isdisjoint(ace.credentials):
+                barred = barred or right in ace.deny or "all" in ace.deny
+                everyone = everyone or right in ace.grant or "all" in ace.grant
+        elif ace.principal == caller:
+            if right in ace.deny or "all" in ace.deny:
                 return False
-            granted = granted or (_covers(ace.grant, right) and not proofs.isdisjoint(ace.credentials))
-    return granted or _permits_everyone(acl, right, proofs)
+            if right in ace.grant or "all" in ace.grant:
+                granted = granted or not proofs.isdisjoint(ace.credentials)
+    return granted or (everyone and not barred)
 
 
 def might_permit_with_credentials(acl: Acl, right: str, identity: Identity, owner_key: str) -> bool:

@@ -7,7 +7,7 @@ each way of proving is a L{Scheme}.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
@@ -18,8 +18,8 @@ from rvpfarm.auth.digest import (
     Nonces,
     Verdict,
     find_verifier,
+    fits,
     parse_authorization,
-    verify,
 )
 from rvpfarm.auth.logins import Logins
 from rvpfarm.auth.throttle import Throttle
@@ -62,8 +62,14 @@ PROVED = frozenset({"digest", "ntlm"})
 #: The method that is counted when the C{Authorization} is of a scheme that is not offered.
 OTHER_METHOD = "other"
 
+#: Whose identities are kept ready; beyond this many all are forgotten.
+KNOWN_LIMIT = 20_000
+
 #: What the credentials of somebody unknown are compared with, so that he costs what others cost.
 _NOBODY = (Verifier("digest-md5", "", "", ""),) * 16
+
+#: What a call may say that it is from, for it to be kept with what that means: so many octets.
+CLAIM_LENGTH = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,25 +141,54 @@ class Miss:
 
 
 @dataclass(frozen=True, slots=True)
+class Offer:
+    """What somebody may try who is to prove to be of a domain, at one kind of listener.
+
+    @ivar required: proof is asked for at all.
+    @ivar words: the offered schemes, in the order of their challenges.
+    @ivar failed_logins: how many failures of one account at one address are let pass.
+    @ivar schemes: those that one of C{words} names.
+    """
+
+    required: bool
+    words: tuple[str, ...]
+    failed_logins: int
+    schemes: tuple[Scheme, ...]
+
+    def scheme(self, token: bytes) -> Scheme | None:
+        """The offered scheme that credentials with the first word C{token} are of."""
+        for scheme in self.schemes:
+            if scheme.token == token:
+                return scheme
+        return None
+
+
+# Made once per call: a frozen dataclass costs four times as much.
+@dataclass(slots=True, eq=False)
 class Attempt:
     """One call whose sender is to be made out.
 
     @ivar claimed: who it says it is from.
     @ivar domain: the IM domain whose policies and realm count.
-    @ivar words: the offered schemes, in the order of their challenges.
+    @ivar offer: what may be tried.
     """
 
     call: Call
     target: Target
     claimed: Principal | None
     domain: str
-    words: tuple[str, ...]
+    offer: Offer
     names: Names
     logins: Logins
     directory: Directory
     now: float
-    random8: bytes
+    random: Callable[[int], bytes]
     throttle: Throttle | None = None
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The offered schemes, in the order of their challenges."""
+        return self.offer.words
 
     def held(self, account: Account | None) -> str:
         """Why credentials of C{account} are not to be looked at, for there were too many wrong ones.
@@ -166,7 +201,7 @@ class Attempt:
         """
         if self.throttle is None:
             return ""
-        allowed = int(self.logins.farm.policy("failed-logins", self.domain))
+        allowed = self.offer.failed_logins
         key = "" if account is None else account.key
         return self.throttle.holds(key, self.call.peer, self.now, allowed)
 
@@ -180,6 +215,30 @@ class Proved:
 
     account: Account
     headers: tuple[tuple[bytes, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """What a call says of its sender, as others have said before.
+
+    @ivar claimed: whom it says it is from.
+    @ivar domain: the IM domain whose policies and realm count.
+    @ivar is_ours: it is somebody of this farm that it says it is from.
+    """
+
+    claimed: Principal | None
+    domain: str
+    is_ours: bool
+    offer: Offer
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The identity that a proof made out last, kept since people call again and again."""
+
+    account: Account
+    proof: str
+    identity: Identity
 
 
 class Scheme(Protocol):
@@ -216,6 +275,23 @@ class Scheme(Protocol):
         """
 
 
+@dataclass(slots=True, eq=False)
+class _Login:
+    """One login name, as somebody gives it again and again.
+
+    @ivar logins: what its L{key} was worked out by.
+    @ivar key: of the node that it means; C{None} when it can mean nobody.
+    @ivar account: whose L{verifier} it is; of another account, be it only a newer record, it is not.
+        C{None} when there is nobody of that name, C{False} before that is known.
+    @ivar verifier: what a password given with it is checked by; C{None} when there is nothing.
+    """
+
+    logins: Logins
+    key: str | None
+    account: Account | bool | None = False
+    verifier: Verifier | None = None
+
+
 class Digest:
     """Digest credentials (protocol notes 9.4)."""
 
@@ -228,6 +304,8 @@ class Digest:
         @param nonces: judges the nonces of the challenges.
         """
         self._nonces = nonces
+        # Of anybody, or it would show in the time that it takes which names somebody has.
+        self._known: dict[tuple[str, str, str], _Login] = {}
 
     def challenge(self, word: str, realm: str, nonce: str, stale: bool) -> bytes:
         """One line: attribute names in lower case and no comma in a value, for the oldest clients."""
@@ -242,29 +320,42 @@ class Digest:
     def prove(self, attempt: Attempt, credentials: bytes | None) -> Account | Deferred[Account]:
         """The account whose password the sender knows; see L{Scheme.prove}."""
         answer = parse_authorization(credentials or b"")
-        if SCHEMES[answer.algorithm] not in attempt.words:
+        if SCHEMES[answer.algorithm] not in attempt.offer.words:
             raise Unfit("malformed")
         if not _is_of(answer.uri, attempt):
             raise BadRequest("the Digest credentials are for another node")
-        key = attempt.logins.key(answer.username, answer.realm)
-        account = False if key is None else attempt.directory.peek(key)
-        if account is None and key is not None:
-            found = attempt.directory.find(key)
-            return found.addCallback(lambda account: self._judge(attempt, answer, account))
-        return self._judge(attempt, answer, account if isinstance(account, Account) else None)
+        login = self._login(answer, attempt.logins)
+        account = False if login.key is None else attempt.directory.peek(login.key)
+        if account is None and login.key is not None:
+            found = attempt.directory.find(login.key)
+            return found.addCallback(lambda account: self._judge(attempt, answer, login, account))
+        return self._judge(attempt, answer, login, account if isinstance(account, Account) else None)
 
-    def _judge(self, attempt: Attempt, answer: DigestAnswer, account: Account | None) -> Account:
+    def _login(self, answer: DigestAnswer, logins: Logins) -> _Login:
+        """What is known of the login name that C{answer} gives."""
+        name = (answer.username, answer.realm, answer.algorithm)
+        known = self._known.get(name)
+        if known is None or known.logins is not logins:
+            if len(self._known) >= KNOWN_LIMIT:
+                self._known.clear()
+            known = self._known[name] = _Login(logins, logins.key(answer.username, answer.realm))
+        return known
+
+    def _judge(
+        self, attempt: Attempt, answer: DigestAnswer, login: _Login, account: Account | None
+    ) -> Account:
         """Compare first, whoever it is, and only then look at what else is wrong."""
+        if login.account is not account:
+            login.account = account
+            login.verifier = find_verifier(answer, _NOBODY if account is None else account.verifiers)
         scope = attempt.held(account)
-        verifiers = _NOBODY if account is None or scope else account.verifiers
-        right = verify(answer, attempt.call.method, verifiers)
+        right = fits(answer, attempt.call.method, None if scope else login.verifier)
         if scope:
             raise Unfit("throttled", account=account, scope=scope)
         if account is None:
             raise Unfit("unknown-user")
         if not right:
-            known = find_verifier(answer, verifiers) is not None
-            raise Unfit("wrong-password" if known else "no-verifier", account=account)
+            raise Unfit("no-verifier" if login.verifier is None else "wrong-password", account=account)
         if not account.enabled:
             raise Unfit("disabled", account=account)
         verdict = self._nonces.judge(answer.nonce, answer.nc, attempt.now)
@@ -298,6 +389,10 @@ class Gate:
         self._on_miss = on_miss
         self._throttle = throttle
         self._logins = Logins(Farm())
+        self._names: Names | None = None
+        self._offers: dict[tuple[str, int], Offer] = {}
+        self._claims: dict[tuple[bytes | None, str, int], _Claim] = {}
+        self._identities: dict[str, Known] = {}
 
     def identify(
         self,
@@ -307,46 +402,47 @@ class Gate:
         names: Names,
         directory: Directory,
         now: float,
-        random8: bytes,
+        random: Callable[[int], bytes],
     ) -> Identity | Deferred[Identity]:
         """Find out who makes C{call}; everything it may raise may also come through the Deferred.
 
+        @param random: that many unpredictable bytes.
         @raise Unproven: credentials are needed, and the challenges say which.
         @raise Forbidden: the caller is not who the call claims to be from.
         @raise BadRequest: the claim or the credentials are malformed.
         @raise Busy: the directory cannot tell.
         """
-        claimed = _claim(call, names)
         if call.vouched:
-            return Identity(claimed, "internal")
-        local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
-        domain = local or target.domain
-        if farm.policy("authentication", domain) == "off":
+            return Identity(_claim(call, names), "internal")
+        claim = self._claim(call, target, farm, names)
+        offer, claimed = claim.offer, claim.claimed
+        if not offer.required:
             return Identity(claimed, "none" if claimed is None else "assertion")
-        if self._logins.farm is not farm:
-            self._logins = Logins(farm)
-        words = _offered(call, farm, domain)
         attempt = Attempt(
             call,
             target,
             claimed,
-            domain,
-            words,
+            claim.domain,
+            offer,
             names,
             self._logins,
             directory,
             now,
-            random8,
+            random,
             self._throttle,
         )
         credentials = call.headers.get(b"authorization")
-        scheme = self._scheme(attempt, credentials)
+        if credentials is None:
+            connection = call.connection
+            scheme = next((scheme for scheme in offer.schemes if scheme.holds(connection)), None)
+        else:
+            scheme = offer.scheme(credentials.strip().partition(b" ")[0].lower())
         if scheme is not None:
             return self._prove(attempt, scheme, credentials)
         if credentials is not None:
             self._count(OTHER_METHOD, "malformed")
-        if credentials is not None or local is not None:
-            raise self._challenge(attempt.domain, words, now, random8)
+        if credentials is not None or claim.is_ours:
+            raise self._challenge(attempt.domain, offer.words, now, random)
         return Identity(claimed, "none" if claimed is None else "assertion")
 
     def recall(self, key: str, peer: str, now: float) -> None:
@@ -354,47 +450,109 @@ class Gate:
         if self._throttle is not None:
             self._throttle.proved(key, peer, now)
 
-    def unproven(self, call: Call, target: Target, farm: Farm, now: float, random8: bytes) -> Refusal:
+    def unproven(
+        self, call: Call, target: Target, farm: Farm, now: float, random: Callable[[int], bytes]
+    ) -> Refusal:
         """The refusal of an anonymous call that might succeed with credentials (protocol notes 8.4)."""
-        if farm.policy("authentication", target.domain) == "off":
+        offer = self._offer(call, farm, target.domain)
+        if not offer.required:
             return Forbidden("you may not do that here")
-        words = _offered(call, farm, target.domain)
-        return self._challenge(target.domain, words, now, random8)
+        return self._challenge(target.domain, offer.words, now, random)
 
-    def _scheme(self, attempt: Attempt, credentials: bytes | None) -> Scheme | None:
-        """The offered scheme that can say something about this call."""
-        token = None if credentials is None else credentials.strip().partition(b" ")[0].lower()
-        for scheme in self._schemes:
-            if any(word in attempt.words for word in scheme.words) and (
-                scheme.holds(attempt.call.connection) if token is None else scheme.token == token
-            ):
-                return scheme
-        return None
+    def _offer(self, call: Call, farm: Farm, domain: str) -> Offer:
+        """What may be tried: what the domain offers, less what the caller's listener does not."""
+        if self._logins.farm is not farm:
+            self._begin_anew(farm, None)
+        offer = self._offers.get((domain, call.withheld))
+        if offer is None:
+            offered = farm.policy("schemes", domain).split()
+            words = tuple(word for word in offered if not call.withheld >> SIGN_IN_SCHEMES.index(word) & 1)
+            offer = self._offers[domain, call.withheld] = Offer(
+                farm.policy("authentication", domain) != "off",
+                words,
+                int(farm.policy("failed-logins", domain)),
+                tuple(scheme for scheme in self._schemes if not set(words).isdisjoint(scheme.words)),
+            )
+        return offer
+
+    def _begin_anew(self, farm: Farm, names: Names | None) -> None:
+        """The farm is another: nothing that was worked out by it holds any longer."""
+        self._logins, self._names = Logins(farm), names
+        self._offers.clear()
+        self._claims.clear()
+
+    def _claim(self, call: Call, target: Target, farm: Farm, names: Names) -> _Claim:
+        """What C{call} says of its sender, and what that means at C{target}.
+
+        @raise BadRequest: nobody can be called that.
+        """
+        if self._logins.farm is not farm or self._names is not names:
+            self._begin_anew(farm, names)
+        said = call.headers.get(b"rvp-from-principal")
+        known = self._claims.get((said, target.domain, call.withheld))
+        if known is not None:
+            return known
+        claimed = _claim(call, names)
+        local = None if claimed is None else names.domain_of(claimed.key.partition("/")[0])
+        domain = local or target.domain
+        claim = _Claim(claimed, domain, local is not None, self._offer(call, farm, domain))
+        if said is None or len(said) <= CLAIM_LENGTH:
+            if len(self._claims) >= KNOWN_LIMIT:
+                self._claims.clear()
+            self._claims[said, target.domain, call.withheld] = claim
+        return claim
 
     def _prove(
         self, attempt: Attempt, scheme: Scheme, credentials: bytes | None
     ) -> Identity | Deferred[Identity]:
         """Let C{scheme} find the account, now or later."""
+        try:
+            found = scheme.prove(attempt, credentials)
+        except (Unfit, BadRequest, DirectoryUnavailable) as problem:
+            raise self._refusal(attempt, scheme, problem) from None
+        if isinstance(found, Deferred):
+            return self._prove_later(attempt, scheme, credentials, found)
+        return self._proven(attempt, scheme, credentials, found)
 
-        def proven(found: Account | Proved) -> Identity:
-            account, headers = (found.account, found.headers) if isinstance(found, Proved) else (found, ())
-            if self._throttle is not None and credentials is not None:
-                self._throttle.proved(account.key, attempt.call.peer, attempt.now)
-            identity = _identity(attempt, account, scheme.proof)
-            return replace(identity, headers=headers) if headers else identity
+    def _prove_later(
+        self,
+        attempt: Attempt,
+        scheme: Scheme,
+        credentials: bytes | None,
+        found: Deferred[Account] | Deferred[Account | Proved],
+    ) -> Deferred[Identity]:
+        """The same, once the account is C{found}."""
 
-        def later(failure: Failure) -> Failure:
+        def failed(failure: Failure) -> Failure:
             if isinstance(failure.value, Unfit | BadRequest | DirectoryUnavailable):
                 raise self._refusal(attempt, scheme, failure.value) from None
             return failure
 
-        try:
-            account = scheme.prove(attempt, credentials)
-        except (Unfit, BadRequest, DirectoryUnavailable) as problem:
-            raise self._refusal(attempt, scheme, problem) from None
-        if isinstance(account, Deferred):
-            return account.addCallbacks(proven, later)
-        return proven(account)
+        return found.addCallbacks(lambda found: self._proven(attempt, scheme, credentials, found), failed)
+
+    def _proven(
+        self, attempt: Attempt, scheme: Scheme, credentials: bytes | None, found: Account | Proved
+    ) -> Identity:
+        """The caller is who he proved to be, if he claims nothing else.
+
+        @raise Forbidden: he does (invariant: authenticated user = C{RVP-From-Principal}).
+        """
+        account, headers = (found.account, found.headers) if isinstance(found, Proved) else (found, ())
+        if self._throttle is not None and credentials is not None:
+            self._throttle.proved(account.key, attempt.call.peer, attempt.now)
+        if attempt.claimed is not None and attempt.claimed.key != account.key:
+            raise Forbidden("you are not the principal that the call claims to be from")
+        if headers:
+            return Identity(Principal(account.key, account.url, False), scheme.proof, headers)
+        known = self._identities.get(account.key)
+        if known is None or known.proof != scheme.proof or known.account is not account:
+            known = Known(
+                account, scheme.proof, Identity(Principal(account.key, account.url, False), scheme.proof)
+            )
+            if len(self._identities) >= KNOWN_LIMIT:
+                self._identities.clear()
+            self._identities[account.key] = known
+        return known.identity
 
     def _refusal(
         self, attempt: Attempt, scheme: Scheme, problem: Unfit | BadRequest | DirectoryUnavailable
@@ -412,7 +570,7 @@ class Gate:
         if problem.lines is not None:
             headers = tuple((b"WWW-Authenticate", line) for line in problem.lines)
             return Unproven(headers=headers, close=problem.close)
-        refusal = self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random8, problem.stale)
+        refusal = self._challenge(attempt.domain, attempt.words, attempt.now, attempt.random, problem.stale)
         refusal.close = problem.close
         return refusal
 
@@ -426,10 +584,15 @@ class Gate:
             self._on_miss(miss)
 
     def _challenge(
-        self, domain: str, words: tuple[str, ...], now: float, random8: bytes, stale: bool = False
+        self,
+        domain: str,
+        words: tuple[str, ...],
+        now: float,
+        random: Callable[[int], bytes],
+        stale: bool = False,
     ) -> Unproven:
         """Every offered scheme on a line of its own (protocol notes 9.1), with a new nonce."""
-        nonce = self._nonces.issue(now, random8)
+        nonce = self._nonces.issue(now, random(8))
         return Unproven(
             headers=tuple(
                 (b"WWW-Authenticate", self._by_word[word].challenge(word, domain, nonce, stale))
@@ -444,14 +607,6 @@ class Gate:
             self._on_failure(method, cause)
 
 
-def _offered(call: Call, farm: Farm, domain: str) -> tuple[str, ...]:
-    """What may be tried: what the domain offers, less what the caller's listener does not."""
-    words = farm.policy("schemes", domain).split()
-    if not call.withheld:
-        return tuple(words)
-    return tuple(word for word in words if not call.withheld >> SIGN_IN_SCHEMES.index(word) & 1)
-
-
 def _claim(call: Call, names: Names) -> Principal | None:
     """Who the call says it is from.
 
@@ -464,16 +619,6 @@ def _claim(call: Call, names: Names) -> Principal | None:
         return parse_principal(value.decode(), names)
     except UnicodeDecodeError:
         raise BadRequest("the principal is not a URL") from None
-
-
-def _identity(attempt: Attempt, account: Account, proof: str) -> Identity:
-    """The caller is who he proved to be, if he claims nothing else.
-
-    @raise Forbidden: he does (invariant: authenticated user = C{RVP-From-Principal}).
-    """
-    if attempt.claimed is not None and attempt.claimed.key != account.key:
-        raise Forbidden("you are not the principal that the call claims to be from")
-    return Identity(Principal(account.key, account.url, False), proof)
 
 
 def _is_of(uri: str, attempt: Attempt) -> bool:

@@ -149,7 +149,7 @@ class Ntlm:
         domain = attempt.logins.farm.domains.get(attempt.domain)
         netbios = "" if domain is None else domain.netbios
         target = netbios or attempt.domain.partition(".")[0].upper()
-        return issue(greeting, attempt.random8, target=target, dns_name=attempt.domain, now=attempt.now)
+        return issue(greeting, attempt.random(8), target=target, dns_name=attempt.domain, now=attempt.now)
 
     def _answered(
         self,

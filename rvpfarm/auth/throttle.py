@@ -40,6 +40,9 @@ ROOM = {"pair": 1, "address": 5, "account": 3}
 #: For how long an address counts as one where an account signs in, from the last time it did.
 FAMILIAR_SECONDS = 30 * 86400.0
 
+#: It is noted no more often than this, since it is so with every call.
+_TOUCHED_SECONDS = 60.0
+
 
 class Buckets:
     """How full each of many leaking buckets is; an empty one costs nothing.
@@ -59,6 +62,10 @@ class Buckets:
     def __len__(self) -> int:
         """How many buckets are remembered."""
         return len(self._levels)
+
+    def __contains__(self, key: Hashable) -> bool:
+        """Is there anything in the bucket C{key}, as far as is remembered?"""
+        return key in self._levels
 
     def level(self, key: Hashable, now: float) -> float:
         """What is in the bucket C{key}."""
@@ -146,10 +153,13 @@ class Throttle:
         if allowed <= 0:
             return ""
         site = site_of(address)
-        if account and self._is_full("pair", (account, site), now, allowed):
-            return "pair"
-        if account and self._is_familiar(account, site, now):
-            return ""
+        if account:
+            pair = (account, site)
+            if pair in self._counts["pair"] and self._is_full("pair", pair, now, allowed):
+                return "pair"
+            since = self._familiar.get(pair)
+            if since is not None and now - since <= FAMILIAR_SECONDS:
+                return ""
         if self._is_full("address", site, now, allowed):
             return "address"
         if account and self._is_full("account", account, now, allowed):
@@ -169,6 +179,9 @@ class Throttle:
     def proved(self, account: str, address: str, now: float) -> None:
         """C{account} signed in from C{address}: it may do so again, whatever strangers do."""
         key = (account, site_of(address))
+        since = self._familiar.get(key)
+        if since is not None and 0 <= now - since < _TOUCHED_SECONDS:
+            return
         self._familiar[key] = now
         self._familiar.move_to_end(key)
         if len(self._familiar) > self._most:

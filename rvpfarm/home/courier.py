@@ -17,11 +17,16 @@ from twisted.logger import Logger
 
 from rvpfarm.home.fanout import Outcome
 from rvpfarm.protocol.calls import Slow, Unreachable
+from rvpfarm.web.responses import Response
 
 #: When a property notification is tried again, seconds after each failure (KB 318158: four retries).
 RETRY_SECONDS = (2.0, 10.0, 30.0, 60.0)
 #: How many letters wait for one destination (protocol notes 6.2).
 QUEUE = 64
+
+
+#: Told the status of an answer, or the answer, or what went wrong.
+Done = Callable[["int | Response | Unreachable"], None]
 
 
 class Priority(IntEnum):
@@ -45,7 +50,7 @@ class Hearing(Protocol):
 
 @dataclass(slots=True, eq=False)
 class Letter:
-    """One NOTIFY on its way to one destination.
+    """One NOTIFY on its way to one destination, which tells it what became of it.
 
     @ivar head: request line and headers, rendered for the destination.
     @ivar key: a newer letter of the same key takes this one's place while it waits.
@@ -67,6 +72,20 @@ class Letter:
     hearing: Hearing | None = None
     about: str = ""
     attempt: int = 0
+    _courier: Courier | None = None
+    _line: _Line | None = None
+
+    def sent_by(self, courier: Courier, line: _Line) -> Done:
+        """It is on its way now: whom to tell how that ended."""
+        self._courier, self._line = courier, line
+        return self._answered
+
+    def _answered(self, result: int | Response | Unreachable) -> None:
+        courier, line = self._courier, self._line
+        assert courier is not None
+        assert line is not None
+        self._courier = self._line = None
+        courier.answered(line, self, result.status if isinstance(result, Response) else result)
 
     def supersedes(self, older: Letter) -> bool:
         """Is C{older}, to the same destination, not worth sending any more?"""
@@ -88,8 +107,8 @@ class Destination(Protocol):
     host: str
     is_client: bool
 
-    def send(self, head: bytes, body: bytes, done: Callable[[int | Unreachable], None]) -> None:
-        """Carry one letter; C{done} is called exactly once, with the status or what went wrong."""
+    def send(self, head: bytes, body: bytes, done: Done) -> None:
+        """Carry one letter; C{done} is called exactly once, with the answer or what went wrong."""
 
 
 class Watch(Protocol):
@@ -99,6 +118,15 @@ class Watch(Protocol):
         """One property notification ended so, or was retried or replaced."""
 
 
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE, _MESSAGE = Priority.PRESENCE, Priority.MESSAGE
+_DELIVERED = Outcome.DELIVERED
+
+# Shared by all lines on which nothing waits, which are nearly all; never put into.
+_NOTHING: deque[Letter] = deque(maxlen=0)
+_NEVER: dict[Hashable, tuple[Letter, IDelayedCall]] = {}
+
+
 class _Line:
     """The queue to one destination."""
 
@@ -106,11 +134,12 @@ class _Line:
 
     def __init__(self, destination: Destination) -> None:
         self.destination = destination
-        self.queue: deque[Letter] = deque()
+        self.queue: deque[Letter] = _NOTHING  # one of its own once anything has to wait
         self.busy = False
         self.dead = False
         self.died = 0.0
-        self.retries: dict[Hashable, tuple[Letter, IDelayedCall]] = {}
+        # one of its own once anything is tried again
+        self.retries: dict[Hashable, tuple[Letter, IDelayedCall]] = _NEVER
 
 
 class Courier:
@@ -142,9 +171,12 @@ class Courier:
         if self._stopped:
             self._tell(letter, Outcome.DROPPED)
             return
-        line = self._lines.get(destination.name)
+        name = destination.name
+        line = self._lines.get(name)
         if line is None:
-            line = self._lines[destination.name] = _Line(destination)
+            line = self._lines[name] = _Line(destination)
+            self._send(line, letter)
+            return
         if line.dead:
             self._tell(letter, Outcome.DEAD)
             return
@@ -152,12 +184,9 @@ class Courier:
             self._replace(line, letter)
         if len(line.queue) >= QUEUE and not self._make_room(line, letter):
             # The destination counts as dead for a message that finds no room (6.2).
-            self._tell(letter, Outcome.DEAD if letter.priority is Priority.MESSAGE else Outcome.DROPPED)
+            self._tell(letter, Outcome.DEAD if letter.priority is _MESSAGE else Outcome.DROPPED)
             return
-        line.queue.append(letter)
-        self.queued += 1
-        if not line.busy:
-            self._next(line)
+        self._enqueue(line, letter)
 
     def is_dead(self, name: str) -> bool:
         """Is the destination of that name skipped until its client calls again."""
@@ -231,17 +260,33 @@ class Courier:
             return
         letter = line.queue.popleft()
         self.queued -= 1
+        self._send(line, letter)
+
+    def _send(self, line: _Line, letter: Letter) -> None:
+        """Send C{letter} now."""
         self.under_way += 1
         line.busy = True
-        line.destination.send(letter.head, letter.body, lambda result: self._answered(line, letter, result))
+        line.destination.send(letter.head, letter.body, letter.sent_by(self, line))
 
-    def _answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
+    def _enqueue(self, line: _Line, letter: Letter) -> None:
+        """C{letter} waits for its turn, which may have come."""
+        if line.queue is _NOTHING:
+            line.queue = deque()
+        line.queue.append(letter)
+        self.queued += 1
+        if not line.busy:
+            self._next(line)
+
+    def answered(self, line: _Line, letter: Letter, result: int | Unreachable) -> None:
         """The destination took the letter, refused it or failed."""
         self.under_way -= 1
         line.busy = False
         outcome = _judge(result)
-        if letter.priority is Priority.PRESENCE and not self._stopped:
-            self._property_answered(line, letter, result, outcome)
+        if letter.priority is _PRESENCE and not self._stopped:
+            if outcome is not _DELIVERED:
+                self._property_answered(line, letter, result, outcome)
+            elif letter.hearing is not None:
+                letter.hearing.arrived()
         self._tell(letter, outcome)
         if not line.busy:
             self._next(line)
@@ -277,6 +322,8 @@ class Courier:
             delay = RETRY_SECONDS[letter.attempt]
             letter.attempt += 1
             self._count("retried")
+            if line.retries is _NEVER:
+                line.retries = {}
             call = self._clock.callLater(delay, self._again, line, letter)
             line.retries[letter.key] = (letter, call)
         elif line.destination.is_client and outcome is Outcome.DEAD:
@@ -289,8 +336,7 @@ class Courier:
         if obsolete or (len(line.queue) >= QUEUE and not self._make_room(line, letter)):
             self._count(Outcome.DROPPED.value)
         else:
-            line.queue.append(letter)
-            self.queued += 1
+            self._enqueue(line, letter)
         if not line.busy:
             self._next(line)
 
@@ -303,7 +349,7 @@ class Courier:
         for _, retry in line.retries.values():
             retry.cancel()
         line.retries.clear()
-        waiting, line.queue = line.queue, deque()
+        waiting, line.queue = line.queue, _NOTHING
         self.queued -= len(waiting)
         for other in waiting:
             self._tell(other, Outcome.DEAD)
@@ -311,8 +357,8 @@ class Courier:
 
     def _tell(self, letter: Letter, outcome: Outcome) -> None:
         """Say once what became of the letter."""
-        if letter.priority is Priority.PRESENCE:
-            self._count(outcome.value)
+        if letter.priority is _PRESENCE:
+            self._count(outcome.word)
         done, letter.done = letter.done, None
         if done is not None:
             done(outcome)
@@ -325,5 +371,5 @@ class Courier:
 def _judge(result: int | Unreachable) -> Outcome:
     """The outcome that an answer amounts to."""
     if isinstance(result, int):
-        return Outcome.DELIVERED if 200 <= result < 300 else Outcome.REFUSED
+        return _DELIVERED if 200 <= result < 300 else Outcome.REFUSED
     return Outcome.SLOW if isinstance(result, Slow) else Outcome.DEAD

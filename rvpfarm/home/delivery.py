@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from rvpfarm.auth.throttle import Buckets
 from rvpfarm.directory.model import Account, Directory
-from rvpfarm.home.courier import Courier, Destination, Letter, Priority
+from rvpfarm.home.courier import Courier, Destination, Done, Letter, Priority
 from rvpfarm.home.fanout import Outcome, Spread
 from rvpfarm.home.leases import LAPSED
 from rvpfarm.home.node import News, Node, Subscription
@@ -24,7 +24,7 @@ from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
 from rvpfarm.protocol.notifications import PropertyNotice
 from rvpfarm.web.responses import Response
-from rvpfarm.web.writer import render_head
+from rvpfarm.web.writer import render_field, render_opening
 
 #: How many watchers are told in one turn of the loop.
 SLICE = 100
@@ -38,7 +38,6 @@ REMEMBERED = 50_000
 #: How long a call-back may take to answer (protocol notes 6.2).
 ANSWER_SECONDS = 10.0
 
-Done = Callable[[int | Unreachable], None]
 Answer = Callable[[Call], Reply | Relayed | Deferred[Reply | Relayed]]
 
 
@@ -60,7 +59,7 @@ class Sender(Protocol):
 class CallBackDestination:
     """A client's listener, or whatever else a subscriber named by its own URL."""
 
-    __slots__ = ("_outgoing", "_port", "authority", "host", "name", "target")
+    __slots__ = ("_outgoing", "_port", "host", "name", "opening")
     is_client = True
 
     def __init__(self, url: str, outgoing: Sender) -> None:
@@ -70,21 +69,14 @@ class CallBackDestination:
         call_back = parse_call_back(url, _NO_NAMES)
         self.name = url
         self.host = call_back.host
-        self.target = call_back.path.encode()
         authority = call_back.host if call_back.port == 80 else f"{call_back.host}:{call_back.port}"
-        self.authority = authority.encode()
+        self.opening = render_opening(b"NOTIFY", call_back.path.encode(), authority.encode())
         self._port = call_back.port
         self._outgoing = outgoing
 
     def send(self, head: bytes, body: bytes, done: Done) -> None:
         """Call the listener."""
-        self._outgoing.send(
-            self.host,
-            self._port,
-            head + body,
-            lambda result: done(result.status if isinstance(result, Response) else result),
-            answer_seconds=ANSWER_SECONDS,
-        )
+        self._outgoing.send(self.host, self._port, head + body, done, answer_seconds=ANSWER_SECONDS)
 
 
 class FarmDestination:
@@ -137,6 +129,12 @@ def _failed(failure: Failure, done: Done) -> None:
 
 
 _NO_NAMES = Names({}, {})
+
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE = Priority.PRESENCE
+
+#: Between homes the answer waits for the client, so that the figures tell the truth.
+_DEEP_OR = b"RVP-Ack-Type: DeepOr\r\n"
 
 
 class Herald:
@@ -256,7 +254,7 @@ class Herald:
         spread = Spread(accepted, self._report)
         for item in news:
             notice = PropertyNotice(account.url, account.display_name, item.props)
-            self._jobs.append(_Job(spread, notice, account, item))
+            self._jobs.append(_Job(spread, notice, account, item, self._clock.seconds))
             if item.state:
                 for watcher in item.watchers:
                     watcher.told = item.state
@@ -297,11 +295,15 @@ class Herald:
 
     def _tell(self, watcher: Subscription, job: _Job) -> None:
         """Tell one watcher."""
+        node = self._local(watcher.callee)
+        if node is not None and node.logins and node.account is not None:
+            self._tell_local(node, node.account, watcher, job)
+            return
         if not watcher.callee:
             recipient = watcher.url or watcher.call_back
             body = job.notice.body_for(recipient)
-            hearing = _Hearing(watcher, job.state, 1)
-            self._post(self.call_back(watcher.call_back), watcher, job, body, hearing, hops=1)
+            hearing = _Hearing(watcher, job.state, 1) if job.state else None
+            self._post_client(self.call_back(watcher.call_back), watcher, job, body, hearing, hops=1)
             return
         account = self._directory.peek(watcher.callee)
         if account is None:
@@ -323,15 +325,21 @@ class Herald:
             body = job.notice.body_for(account.url, account.display_name)
             target = account.url.encode()
             destination = FarmDestination(f"farm:{watcher.id}", target, self._elsewhere)
-            self._post(destination, watcher, job, body, _Hearing(watcher, job.state, 1), hops=1)
+            host, slash, path = watcher.callee.encode().partition(b"/")
+            opening = render_opening(b"NOTIFY", slash + path, host) + _DEEP_OR
+            self._post_server(destination, opening, watcher, job, body)
         else:
             node = self._local(account.key)
             if node is not None and node.logins:
-                body = job.notice.body_for(account.url, account.display_name)
-                urls = list(node.live_call_backs())
-                hearing = _Hearing(watcher, job.state, len(urls))
-                for url in urls:
-                    self._post(self.call_back(url), watcher, job, body, hearing, hops=2)
+                self._tell_local(node, account, watcher, job)
+
+    def _tell_local(self, node: Node, account: Account, watcher: Subscription, job: _Job) -> None:
+        """Tell a watcher who is logged in here."""
+        body = job.notice.body_for(account.url, account.display_name)
+        urls = tuple(node.live_call_backs())
+        hearing = _Hearing(watcher, job.state, len(urls)) if job.state else None
+        for url in urls:
+            self._post_client(self.call_back(url), watcher, job, body, hearing, hops=2)
 
     def _tell_stranger(self, watcher: Subscription, job: _Job) -> None:
         """A watcher who is nobody of ours: gone, if it should be; else of another organisation."""
@@ -341,46 +349,58 @@ class Herald:
             self._lost(watcher)
         elif farm.policy("federation", job.account.domain) == "open":
             body = job.notice.body_for(watcher.url or watcher.call_back)
-            destination = ServerDestination(watcher.call_back, self._strangers)
-            self._post(destination, watcher, job, body, _Hearing(watcher, job.state, 1), hops=1)
+            server = ServerDestination(watcher.call_back, self._strangers)
+            self._post_server(server, server.opening, watcher, job, body)
 
-    def _post(
+    def _post_client(
         self,
-        destination: Destination,
+        client: CallBackDestination,
         watcher: Subscription,
         job: _Job,
         body: bytes,
-        hearing: _Hearing,
+        hearing: _Hearing | None,
         hops: int,
     ) -> None:
-        """Put the notification of one watcher into the queue of one destination."""
-        spread, account = job.spread, job.account
-        spread.sent()
-        headers = [
-            (b"RVP-Hop-Count", b"%d" % hops),
-            (b"RVP-From-Principal", account.domain.encode()),
-            (b"Subscription-Id", b"%d" % watcher.id),
-            (b"Content-Type", b"text/xml"),
-        ]
-        if isinstance(destination, CallBackDestination):
-            target, host = destination.target, destination.authority
-        else:
-            host, slash, path = watcher.callee.encode().partition(b"/")
-            target = slash + path
-            # Between homes the answer waits for the client, so that the figures tell the truth.
-            headers.insert(0, (b"RVP-Ack-Type", b"DeepOr"))
+        """Put the notification of one watcher into the queue of one call-back."""
+        job.spread.sent()
+        head = client.opening + job.fields(hops, watcher.id, len(body))
         self._courier.post(
-            destination,
+            client,
             Letter(
-                head=render_head(b"NOTIFY", target, host, headers, body),
-                body=body,
-                priority=Priority.PRESENCE,
-                node=watcher.callee,
-                done=lambda outcome: spread.settled(outcome, self._clock.seconds()),
-                key=watcher.id,
-                gone=lambda: self._lost(watcher),
-                hearing=hearing if job.state else None,
-                about=account.key if job.state else "",
+                head,
+                body,
+                _PRESENCE,
+                watcher.callee,
+                job.settled,
+                watcher.id,
+                None,
+                hearing,
+                job.about,
+            ),
+        )
+
+    def _post_server(
+        self, server: Destination, opening: bytes, watcher: Subscription, job: _Job, body: bytes
+    ) -> None:
+        """Put it into the queue of a server, which may say that it will never take such a letter again."""
+        job.spread.sent()
+        head = opening + job.fields(1, watcher.id, len(body))
+
+        def gone() -> None:
+            self._lost(watcher)
+
+        self._courier.post(
+            server,
+            Letter(
+                head,
+                body,
+                _PRESENCE,
+                watcher.callee,
+                job.settled,
+                watcher.id,
+                gone,
+                _Hearing(watcher, job.state, 1) if job.state else None,
+                job.about,
             ),
         )
 
@@ -416,13 +436,51 @@ class _Hearing:
 
 
 class _Job:
-    """One piece of news on its way to those who watch."""
+    """One piece of news on its way to those who watch.
 
-    __slots__ = ("account", "last", "left", "notice", "spread", "state", "watchers")
+    @ivar settled: one delivery has its outcome.
+    """
 
-    def __init__(self, spread: Spread, notice: PropertyNotice, account: Account, news: News) -> None:
+    __slots__ = (
+        "_origin",
+        "about",
+        "account",
+        "last",
+        "left",
+        "notice",
+        "settled",
+        "spread",
+        "state",
+        "watchers",
+    )
+
+    def __init__(
+        self,
+        spread: Spread,
+        notice: PropertyNotice,
+        account: Account,
+        news: News,
+        seconds: Callable[[], float],
+    ) -> None:
+        """
+        @param seconds: tells the time.
+        """
         self.spread, self.notice, self.account = spread, notice, account
         self.watchers: Iterator[Subscription] = iter(news.watchers)
         self.left = len(news.watchers)
+        self.about = account.key if news.state else ""
         self.state = news.state
         self.last = False
+        self.settled: Callable[[Outcome], None] = lambda outcome: spread.settled(outcome, seconds())
+        self._origin = render_field(b"RVP-From-Principal", account.domain)
+
+    def fields(self, hops: int, subscription: int, size: int) -> bytes:
+        """The fields of a notification, after the opening of its head.
+
+        @param subscription: the id of the subscription that it is for.
+        @param size: the length of its body.
+        """
+        return (
+            b"RVP-Hop-Count: %d\r\n%bSubscription-Id: %d\r\n"
+            b"Content-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % (hops, self._origin, subscription, size)
+        )

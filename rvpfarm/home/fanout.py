@@ -10,7 +10,10 @@ from rvpfarm.protocol.headers import Ack
 
 
 class Outcome(Enum):
-    """What became of one delivery."""
+    """What became of one delivery.
+
+    @ivar word: how it is counted.
+    """
 
     #: the call-back answered 2xx
     DELIVERED = "delivered"
@@ -22,6 +25,14 @@ class Outcome(Enum):
     SLOW = "slow"
     #: it was never tried: its queue was full, or a newer notification took its place
     DROPPED = "dropped"
+
+    def __init__(self, word: str) -> None:
+        self.word = word  # C{value} is a method call
+
+
+# To find a member of an enumeration by its name costs a method call each time.
+_DELIVERED, _REFUSED, _SLOW = Outcome.DELIVERED, Outcome.REFUSED, Outcome.SLOW
+_SINGLE_HOP, _DEEP_OR = Ack.SINGLE_HOP, Ack.DEEP_OR
 
 
 class Acknowledgement:
@@ -37,7 +48,7 @@ class Acknowledgement:
         self._ack = ack
         self._total = self._outstanding = deliveries
         self._delivered = self._refused = self._slow = 0
-        self.settled = ack is Ack.SINGLE_HOP or deliveries == 0
+        self.settled = ack is _SINGLE_HOP or deliveries == 0
 
     def add(self, outcome: Outcome) -> bool:
         """Count one outcome.
@@ -47,13 +58,13 @@ class Acknowledgement:
         self._outstanding -= 1
         if self.settled:
             return False
-        if outcome is Outcome.DELIVERED:
+        if outcome is _DELIVERED:
             self._delivered += 1
-        elif outcome is Outcome.REFUSED:
+        elif outcome is _REFUSED:
             self._refused += 1
-        elif outcome is Outcome.SLOW:
+        elif outcome is _SLOW:
             self._slow += 1
-        self.settled = self._outstanding == 0 or (self._ack is Ack.DEEP_OR and self._delivered > 0)
+        self.settled = self._outstanding == 0 or (self._ack is _DEEP_OR and self._delivered > 0)
         return self.settled
 
     def expire(self) -> None:
@@ -65,9 +76,9 @@ class Acknowledgement:
         """What the sender is told: C{None} for success, else why not."""
         if self._total == 0:
             return Precondition("nobody is logged in there")
-        if self._ack is Ack.SINGLE_HOP:
+        if self._ack is _SINGLE_HOP:
             return None
-        if self._delivered and (self._ack is Ack.DEEP_OR or self._delivered == self._total):
+        if self._delivered and (self._ack is _DEEP_OR or self._delivered == self._total):
             return None
         if self._delivered:
             return (
@@ -104,15 +115,18 @@ class Spread:
 
     def settled(self, outcome: Outcome, now: float) -> None:
         """One delivery has its outcome."""
-        if outcome in (Outcome.DELIVERED, Outcome.REFUSED):
+        if outcome is _DELIVERED or outcome is _REFUSED:
             self.last = now
-        self._done()
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self._done()
 
     def complete(self) -> None:
         """All deliveries have been sent."""
-        self._done()
+        self._outstanding -= 1
+        if self._outstanding == 0:
+            self._done()
 
     def _done(self) -> None:
-        self._outstanding -= 1
-        if self._outstanding == 0 and self.size:
+        if self.size:
             self._report(self.size, self.last - self.started)

@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rvpfarm.auth.challenge import PROVED, Gate, Identity
-from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable
+from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Farm
 from rvpfarm.directory.names import names_of
 from rvpfarm.home.backlog import Backlog
 from rvpfarm.home.courier import Courier, Destination, Letter, Priority
@@ -28,6 +27,7 @@ from rvpfarm.home.journal import Journal
 from rvpfarm.home.keeper import Keeper
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.notifying import Relay, notify
+from rvpfarm.home.patience import Patience
 from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
 from rvpfarm.home.records import Change
@@ -45,8 +45,8 @@ from rvpfarm.protocol.calls import (
     Reply,
     Unproven,
 )
-from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_ack, parse_hops, parse_version
-from rvpfarm.web.writer import render_head
+from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_envelope
+from rvpfarm.web.writer import render_field
 
 #: How long a deep acknowledgement may take in all (protocol notes 6.2): under the 30 s of old clients.
 ACKNOWLEDGEMENT_SECONDS = 20.0
@@ -102,6 +102,7 @@ class Home(Service):
             spared=metrics.presence_spared,
         )
         self._reviews: Backlog[Node] = Backlog(clock, self._review)
+        self.patience = Patience(clock, ACKNOWLEDGEMENT_SECONDS)
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._swept: Deferred[LoopingCall] | None = None
@@ -140,6 +141,7 @@ class Home(Service):
             await deferLater(self._clock, LOOK_SECONDS)
         herald.stop()
         courier.stop()
+        self.patience.stop()
         if self._swept is not None:
             await self._swept
 
@@ -149,13 +151,14 @@ class Home(Service):
         @raise Refusal: anything that protocol notes 2.4 to 3.9 refuse; also through the Deferred.
         """
         check_method(call.method)
-        target = parse_target(call.target, call.headers.get(b"host"), names_of(self._directory.farm()))
-        account = self._directory.peek(target.key)
+        directory = self._directory
+        target = parse_target(call.target, call.headers.get(b"host"), names_of(directory.farm()))
+        account = directory.peek(target.key)
         if account is None:
-            found = self._directory.find(target.key)
+            found = directory.find(target.key)
             found.addErrback(_unavailable)
             return found.addCallback(lambda account: self.take(call, target, account))
-        return self.take(call, target, cast("Account | None", account or None))
+        return self.take(call, target, account if isinstance(account, Account) else None)
 
     def take(
         self, call: Call, target: Target, account: Account | None
@@ -167,30 +170,28 @@ class Home(Service):
         """
         if account is not None and account.home != self._home:
             return self._elsewhere(call)
-        headers = call.headers
-        parse_version(headers)
-        if parse_hops(headers) > HOP_LIMIT and call.method == b"NOTIFY":
+        if parse_envelope(call.headers).hops > HOP_LIMIT and call.method == b"NOTIFY":
             raise Failed("too many hops")
-        parse_ack(headers)
-        farm = self._directory.farm()
-        now = self._clock.seconds()
-        identity = self._gate.identify(
-            call, target, farm, names_of(farm), self._directory, now, self._random(8)
-        )
+        directory = self._directory
+        farm, now = directory.farm(), self._clock.seconds()
+        identity = self._gate.identify(call, target, farm, names_of(farm), directory, now, self._random)
         if isinstance(identity, Deferred):
             return identity.addCallback(lambda identity: self._receive(call, target, account, identity))
-        return self._receive(call, target, account, identity)
+        if identity.headers:
+            return self._receive(call, target, account, identity)
+        return self._visit(call, target, account, identity, farm, now)
 
     def _receive(
         self, call: Call, target: Target, account: Account | None, identity: Identity
     ) -> Reply | Deferred[Reply | Relayed]:
         """Answer a known caller; the answer carries what proves the farm to him, if he asked for that."""
+        farm, now = self._directory.farm(), self._clock.seconds()
         if not identity.headers:
-            return self._visit(call, target, account, identity)
+            return self._visit(call, target, account, identity, farm, now)
 
         async def visit() -> Reply | Relayed:
             try:
-                answer = self._visit(call, target, account, identity)
+                answer = self._visit(call, target, account, identity, farm, now)
                 reply = await answer if isinstance(answer, Deferred) else answer
             except Refusal as refusal:
                 refusal.headers += identity.headers
@@ -202,45 +203,40 @@ class Home(Service):
         return Deferred.fromCoroutine(visit())
 
     def _visit(
-        self, call: Call, target: Target, account: Account | None, identity: Identity
+        self,
+        call: Call,
+        target: Target,
+        account: Account | None,
+        identity: Identity,
+        farm: Farm,
+        now: float,
     ) -> Reply | Deferred[Reply | Relayed]:
         """Let a known caller do at the node what its access list permits."""
-        farm = self._directory.farm()
-        self._check_organisation(identity, target)
+        principal = identity.principal
+        if principal is not None and principal.key.partition("/")[0] not in farm.domains:
+            _check_federation(farm, target)
+        proved = identity.proof != "none"
         if account is None or not account.enabled:
             asked = farm.policy("authentication", target.domain) != "off"
-            if asked and identity.proof == "none":  # names cannot be harvested without saying who one is
-                raise self._gate.unproven(call, target, farm, self._clock.seconds(), self._random(8))
+            if asked and not proved:  # names cannot be harvested without saying who one is
+                raise self._gate.unproven(call, target, farm, now, self._random)
             raise NotFound("there is no such node")
-        if identity.proof != "none":
+        if proved:
             self.courier.revive(call.peer)
         node = self.keeper.node(account)
-        visit = Visit(call, identity, self._clock.seconds(), farm, names_of(farm))
+        visit = Visit(call, identity, now, farm, names_of(farm))
         try:
-            if identity.proof == "none" and not call.body and call.method in _NEED_BODY:
+            if not proved and not call.body and call.method in _NEED_BODY:
                 raise Unproven()
             if call.method == b"NOTIFY":
                 return self._relay(node, notify(node, visit, self._name_of), visit)
-            return self._perform(node, self._decide(node, visit), visit.now)
+            return self._perform(node, self._decide(node, visit), now)
         except Unproven as refusal:
             if refusal.headers:
                 raise
-            raise self._gate.unproven(call, target, farm, visit.now, self._random(8)) from None
+            raise self._gate.unproven(call, target, farm, now, self._random) from None
         finally:
             self.keeper.settle(node)
-
-    def _check_organisation(self, identity: Identity, target: Target) -> None:
-        """Let principals of other organisations in only where the administrator federates.
-
-        @raise Forbidden: federation is closed, which is the default (design invariant 9).
-        """
-        principal = identity.principal
-        if principal is None:
-            return
-        farm = self._directory.farm()
-        organisation = principal.key.partition("/")[0]
-        if organisation not in farm.domains and farm.policy("federation", target.domain) != "open":
-            raise Forbidden("this farm does not talk with that organisation")
 
     def _decide(self, node: Node, visit: Visit) -> Outcome:
         """What the call does to the node."""
@@ -317,38 +313,27 @@ class Home(Service):
 
     def _relay(self, node: Node, relay: Relay, visit: Visit) -> Reply | Deferred[Reply | Relayed]:
         """Deliver a NOTIFY to every place, and answer as its acknowledgement type promises."""
-        reachable = [url for url in relay.call_backs if not self.courier.is_dead(url)]
-        ack = Acknowledgement(relay.ack, len(reachable))
+        courier = self.courier
+        reachable = [url for url in relay.call_backs if not courier.is_dead(url)]
+        waiting = _Waiting(self, relay, len(reachable), visit.now)
         if not reachable:
-            self._count_message(relay, "unreachable", visit.now)
-            verdict = ack.verdict()
-            assert verdict is not None
-            raise verdict
-        waiting = _Waiting(self, relay, ack, visit.now)
-        headers = self._relay_headers(relay)
+            return waiting.answer()
+        fields = _relay_fields(relay)
         for url in reachable:
             destination = self.herald.call_back(url)
-            head = render_head(b"NOTIFY", destination.target, destination.authority, headers, relay.body)
+            head = destination.opening + fields
             letter = Letter(
-                head, relay.body, relay.priority, node.key, done=waiting.add, key=relay.key, about=relay.about
+                head, relay.body, relay.priority, node.key, waiting.told, relay.key, about=relay.about
             )
-            self.courier.post(destination, letter)
-        return waiting.answer(self._clock)
+                head, relay.body, relay.priority, node.key, waiting.told, relay.key, about=relay.about
+            )
+            courier.post(destination, letter)
+        return waiting.answer()
 
-    def _relay_headers(self, relay: Relay) -> tuple[tuple[bytes, bytes], ...]:
-        """The headers of a relayed NOTIFY: those of its sender, one hop further (protocol notes 6.2)."""
-        headers = [(b"RVP-Hop-Count", b"%d" % relay.hops), (b"Content-Type", b"text/xml")]
-        if relay.sender:
-            headers.insert(1, (b"RVP-From-Principal", relay.sender.encode()))
-        if relay.number is not None:
-            headers.insert(1, (b"Subscription-Id", b"%d" % relay.number))
-        if not relay.is_property:
-            headers.insert(0, (b"RVP-Ack-Type", relay.ack.value.encode()))
-        return tuple(headers)
-
-    def _count_message(self, relay: Relay, outcome: str, accepted: float) -> None:
-        if relay.priority is not Priority.PRESENCE:
-            self._metrics.message(relay.ack.value, outcome, self._clock.seconds() - accepted)
+    def count_message(self, relay: Relay, outcome: str, accepted: float) -> None:
+        """A NOTIFY was answered."""
+        if relay.priority is not _PRESENCE:
+            self._metrics.message(relay.ack.word, outcome, self._clock.seconds() - accepted)
 
     def _name_of(self, principal: Principal) -> str:
         """What to call a sender who did not say its name."""
@@ -457,56 +442,82 @@ class Home(Service):
         }
 
 
-class _Waiting:
+class _Waiting(Acknowledgement):
     """A sender who waits for acknowledgements."""
 
-    __slots__ = ("_accepted", "_ack", "_deferred", "_home", "_relay", "_timer")
+    __slots__ = ("_accepted", "_deferred", "_home", "_relay")
 
-    def __init__(self, home: Home, relay: Relay, ack: Acknowledgement, accepted: float) -> None:
-        self._home, self._relay, self._ack, self._accepted = home, relay, ack, accepted
+    def __init__(self, home: Home, relay: Relay, deliveries: int, accepted: float) -> None:
+        super().__init__(relay.ack, deliveries)
+        self._home, self._relay, self._accepted = home, relay, accepted
         self._deferred: Deferred[Reply | Relayed] | None = None
-        self._timer: IDelayedCall | None = None
 
-    def add(self, outcome: Delivered) -> None:
+    def told(self, outcome: Delivered) -> None:
         """One delivery has its outcome."""
-        if self._relay.is_property and outcome is Delivered.REFUSED:
-            outcome = Delivered.DELIVERED
-        if self._ack.add(outcome) and self._deferred is not None:
-            self._settle()
+        if outcome is _REFUSED and self._relay.priority is _PRESENCE:
+            outcome = Delivered.DELIVERED  # any status of a client counts as that (6.5)
+        if self.add(outcome) and self._deferred is not None:
+            self._settle(self._deferred)
 
-    def answer(self, clock: IReactorTime) -> Reply | Deferred[Reply | Relayed]:
-        """The answer, at once if it is known."""
-        if self._ack.settled:
+    def answer(self) -> Reply | Deferred[Reply | Relayed]:
+        """The answer, at once if it is known.
+
+        @raise Refusal: that is the answer.
+        """
+        if self.settled:
             return self._reply()
         self._deferred = Deferred()
-        self._timer = clock.callLater(ACKNOWLEDGEMENT_SECONDS, self._expire)
+        self._home.patience.begin(self, self._accepted)
         return self._deferred
 
-    def _expire(self) -> None:
-        self._timer = None
-        self._ack.expire()
-        self._settle()
-
-    def _settle(self) -> None:
+    def expire(self) -> None:
+        """Whoever has not acknowledged it by now is too slow."""
+        super().expire()
         assert self._deferred is not None
-        if self._timer is not None:
-            self._timer.cancel()
+        self._settle(self._deferred)
+
+    def _settle(self, deferred: Deferred[Reply | Relayed]) -> None:
+        self._home.patience.end(self)
         try:
             reply = self._reply()
         except Refusal as refusal:
-            self._deferred.errback(refusal)
+            deferred.errback(refusal)
         else:
-            self._deferred.callback(reply)
+            deferred.callback(reply)
 
     def _reply(self) -> Reply:
-        verdict = self._ack.verdict()
-        self._home._count_message(self._relay, _OUTCOMES[verdict.status if verdict else 200], self._accepted)
+        verdict = self.verdict()
+        outcome = "delivered" if verdict is None else _OUTCOMES[verdict.status]
+        self._home.count_message(self._relay, outcome, self._accepted)
         if verdict is not None:
             raise verdict
         return Reply(200)
 
 
-_OUTCOMES = {200: "delivered", 412: "unreachable", 500: "refused", 504: "slow"}
+_OUTCOMES = {412: "unreachable", 500: "refused", 504: "slow"}
+
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE, _REFUSED = Priority.PRESENCE, Delivered.REFUSED
+
+
+def _relay_fields(relay: Relay) -> bytes:
+    """The headers of a relayed NOTIFY: those of its sender, one hop further (protocol notes 6.2)."""
+    return b"%bRVP-Hop-Count: %d\r\n%b%bContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n" % (
+        b"" if relay.priority is _PRESENCE else render_field(b"RVP-Ack-Type", relay.ack.word),
+        relay.hops,
+        b"" if relay.number is None else b"Subscription-Id: %d\r\n" % relay.number,
+        render_field(b"RVP-From-Principal", relay.sender) if relay.sender else b"",
+        len(relay.body),
+    )
+
+
+def _check_federation(farm: Farm, target: Target) -> None:
+    """Let principals of other organisations in only where the administrator federates.
+
+    @raise Forbidden: federation is closed, which is the default (design invariant 9).
+    """
+    if farm.policy("federation", target.domain) != "open":
+        raise Forbidden("this farm does not talk with that organisation")
 
 
 def _unavailable(failure: Failure) -> Failure:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from rvpfarm.observe.series import Sample, Series, SeriesCollector
+from rvpfarm.observe.tallies import Count, Spans, Tally
 from rvpfarm.protocol.calls import METHODS, REASONS
 
 #: The methods that get a label of their own; any other is C{OTHER}.
@@ -52,7 +53,7 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 #: Most label values per metric that nobody declared; further ones are counted as C{other}.
 _STRAYS = 64
 
-_Child = TypeVar("_Child", Counter, Histogram)
+_Child = TypeVar("_Child", Count, Spans)
 
 
 class _Family(Generic[_Child]):
@@ -61,15 +62,20 @@ class _Family(Generic[_Child]):
     __slots__ = ("_children", "_common", "_count", "_metric")
 
     def __init__(
-        self, metric: _Child, common: tuple[str, ...], known: Iterable[tuple[str, ...]] = ()
+        self,
+        metric: Tally[_Child],
+        common: tuple[str, ...],
+        count: int,
+        known: Iterable[tuple[str, ...]] = (),
     ) -> None:
         """
         @param common: values of the labels that all metrics of the process share.
+        @param count: how many other labels there are.
         @param known: combinations that are shown from the start, as zero.
         """
-        self._metric: _Child = metric
+        self._metric: Tally[_Child] = metric
         self._common = common
-        self._count = len(metric._labelnames) - len(common)
+        self._count = count
         self._children: dict[tuple[str, ...], _Child] = {}
         for values in known:
             self.child(values)
@@ -80,7 +86,7 @@ class _Family(Generic[_Child]):
         if found is None:
             if len(self._children) >= _STRAYS and self._count:
                 values = ("other",) * self._count
-            found = self._children[values] = self._metric.labels(*self._common, *values)
+            found = self._children[values] = self._metric.child((*self._common, *values))
         return found
 
 
@@ -111,14 +117,13 @@ class Metrics:
         @param node: the name of this process within the farm.
         @param first: has registered everything already; see L{beside}.
         """
-        # Without this every counter would be followed by a second series telling when it was made.
-        disable_created_metrics()
         self.registry = registry
         self._common = (role, node)
+        self._outbounds: dict[tuple[bytes, int, str], Count] = {}
         # by name; Any: the collectors of several kinds
         self._collectors: dict[str, Any] = {} if first is None else first._collectors
         self._broken: set[str] = set()
-        self._requests: dict[tuple[bytes, int], tuple[Counter, Histogram]] = {}
+        self._requests: dict[tuple[bytes, int], tuple[Count, Spans]] = {}
         self._series: dict[tuple[str, ...], SeriesCollector] = {} if first is None else first._series
         self._build()
         if first is None:
@@ -215,31 +220,38 @@ class Metrics:
             ours = version("rvpfarm")
         except PackageNotFoundError:
             ours = "unknown"
-        info = self._register("info", Gauge, "What is running", ("version",))
+        info = self._gauge("info", "What is running", ("version",))
         info.labels(*self._common, ours).set(1)
 
-    # Any: a collector's class, and its own arguments
-    def _register(self, name: str, kind: Any, text: str, labels: Sequence[str], **more: Any) -> Any:
+    # Any: a collector's class, and the collectors themselves
+    def _register(self, name: str, make: Callable[[str, tuple[str, ...]], Any], labels: Sequence[str]) -> Any:
         """The collector C{rvp_<name>}, registered unless that is done."""
         found = self._collectors.get(name)
         if found is None:
-            found = kind(f"rvp_{name}", text, ("role", "node", *labels), registry=self.registry, **more)
-            self._collectors[name] = found
+            found = self._collectors[name] = make(f"rvp_{name}", ("role", "node", *labels))
+            self.registry.register(found)
         return found
 
     def _counter(
         self, name: str, text: str, labels: Sequence[str] = (), known: Iterable[tuple[str, ...]] = ()
-    ) -> _Family[Counter]:
+    ) -> _Family[Count]:
         """Register C{rvp_<name>_total}."""
-        metric = self._register(name, Counter, text, labels)
-        return _Family(metric, self._common, known or ([] if labels else [()]))
+        metric = self._register(name, lambda name, labels: Tally(Count, name, text, labels), labels)
+        return _Family(metric, self._common, len(labels), known or ([] if labels else [()]))
 
     def _histogram(
         self, name: str, text: str, labels: Sequence[str] = (), *, buckets: Sequence[float]
-    ) -> _Family[Histogram]:
+    ) -> _Family[Spans]:
         """Register the histogram C{rvp_<name>}."""
-        metric = self._register(name, Histogram, text, labels, buckets=buckets)
-        return _Family(metric, self._common, [] if labels else [()])
+        metric = self._register(name, lambda name, labels: Tally(Spans, name, text, labels, buckets), labels)
+        return _Family(metric, self._common, len(labels), [] if labels else [()])
+
+    def _gauge(self, name: str, text: str, labels: Sequence[str]) -> Gauge:
+        """Register the gauge C{rvp_<name>}."""
+        gauge: Gauge = self._register(
+            name, lambda name, labels: Gauge(name, text, labels, registry=None), labels
+        )
+        return gauge
 
     def request(self, verb: bytes, status: int, seconds: float) -> None:
         """A request was answered with C{status} after C{seconds}."""
@@ -252,7 +264,7 @@ class Metrics:
             )
             if verb in VERBS and status in REASONS:
                 self._requests[verb, status] = known
-        known[0].inc()
+        known[0].value += 1
         known[1].observe(seconds)
 
     def rejected(self, reason: str) -> None:
@@ -260,23 +272,23 @@ class Metrics:
 
         @param reason: C{"queue"}, C{"conn"}, C{"source"}, C{"proxy"} or C{"drain"}.
         """
-        self._rejected.child((reason,)).inc()
+        self._rejected.child((reason,)).value += 1
 
     def route(self, decision: str) -> None:
         """A call was routed: C{"redirect"}, C{"proxy"}, C{"local"} or C{"reject"}."""
-        self._route.child((decision,)).inc()
+        self._route.child((decision,)).value += 1
 
     def message(self, ack: str, outcome: str, seconds: float) -> None:
         """A message asking for C{ack} was answered.
 
         @param outcome: such as C{"delivered"}, C{"accepted"}, C{"refused"}, C{"offline"}, C{"slow"}.
         """
-        self._messages.child((ack, outcome)).inc()
+        self._messages.child((ack, outcome)).value += 1
         self._delivery.child((ack,)).observe(seconds)
 
     def notification(self, outcome: str) -> None:
         """A call-back came to an end, or was dropped, replaced by a newer one, or is tried again."""
-        self._notifications.child((outcome,)).inc()
+        self._notifications.child((outcome,)).value += 1
 
     def fanout(self, size: int) -> None:
         """A change of presence goes to C{size} watchers."""
@@ -288,11 +300,11 @@ class Metrics:
 
     def lease_expired(self, kind: str) -> None:
         """A lease ran out: C{"login"}, C{"property"} (subscriptions) or C{"presence"}."""
-        self._expired.child((kind,)).inc()
+        self._expired.child((kind,)).value += 1
 
     def lease_renewed(self, kind: str) -> None:
         """A lease was renewed; kinds as for L{lease_expired}."""
-        self._renewed.child((kind,)).inc()
+        self._renewed.child((kind,)).value += 1
 
     def directory_read(self, result: str, cache: str) -> None:
         """The directory was asked.
@@ -300,7 +312,7 @@ class Metrics:
         @param result: C{"found"}, C{"none"} or C{"failed"}.
         @param cache: C{"hit"}, C{"miss"} or C{"stale"}.
         """
-        self._reads.child((result, cache)).inc()
+        self._reads.child((result, cache)).value += 1
 
     def directory_seconds(self, seconds: float) -> None:
         """A look-up that the cache could not answer took C{seconds}."""
@@ -308,35 +320,40 @@ class Metrics:
 
     def auth_failure(self, method: str, cause: str) -> None:
         """A sign-in failed; the first leg, which asks for the challenge, is none."""
-        self._auth.child((method, cause)).inc()
+        self._auth.child((method, cause)).value += 1
 
     def auth_throttled(self, scope: str) -> None:
         """Credentials were not looked at, for there were too many wrong ones.
 
         @param scope: of the same account and address (C{"pair"}), of the C{"address"} or of the C{"account"}.
         """
-        self._throttled.child((scope,)).inc()
+        self._throttled.child((scope,)).value += 1
 
     def presence_spared(self) -> None:
         """A state changed, and changed again before anybody was told."""
-        self._spared.child(()).inc()
+        self._spared.child(()).value += 1
 
-    def outbound(self, verb: str, status: int, peer: str) -> None:
+    def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """A request to another machine ended.
 
         @param status: the answer's, or 0 if there was none.
         @param peer: C{"client"} or C{"server"}.
         """
-        name = verb if verb.encode("ascii", "replace") in VERBS else "OTHER"
-        self._outbound.child((name, _code(status), peer)).inc()
+        known = self._outbounds.get((verb, status, peer))
+        if known is None:
+            name = verb.decode("ascii") if verb in VERBS else "OTHER"
+            known = self._outbound.child((name, _code(status), peer))
+            if verb in VERBS and (status in REASONS or not status):
+                self._outbounds[verb, status, peer] = known
+        known.value += 1
 
     def call_back_blocked(self, rule: str) -> None:
         """A call-back target was refused by C{rule}."""
-        self._blocked.child((rule,)).inc()
+        self._blocked.child((rule,)).value += 1
 
     def link_calls(self, outcome: str) -> None:
         """A call over a farm link ended."""
-        self._link.child((outcome,)).inc()
+        self._link.child((outcome,)).value += 1
 
     def probe(self, seconds: float) -> None:
         """A home was asked whether it is there, and C{seconds} later that was known, or given up."""
@@ -349,11 +366,11 @@ class Metrics:
 
     def snapshot_write(self, outcome: str) -> None:
         """A snapshot of the directory was C{"written"}, or that C{"failed"}."""
-        self._snapshots.child((outcome,)).inc()
+        self._snapshots.child((outcome,)).value += 1
 
     def reloaded(self, outcome: str) -> None:
         """Files and settings were read again: C{"done"}, or C{"failed"} for some of them."""
-        self._reloads.child((outcome,)).inc()
+        self._reloads.child((outcome,)).value += 1
 
     def lag(self, seconds: float) -> None:
         """The reactor ran a timer C{seconds} late."""
@@ -365,7 +382,7 @@ class Metrics:
         A function that fails shows as NaN and is logged once: it must not hide the other metrics.
         The same name and labels given again replace the earlier function.
         """
-        gauge = self._register(name, Gauge, GAUGES.get(name, name.replace("_", " ")), sorted(labels))
+        gauge = self._gauge(name, GAUGES.get(name, name.replace("_", " ")), sorted(labels))
         values = [labels[label] for label in sorted(labels)]
         gauge.labels(*self._common, *values).set_function(lambda: self._ask(name, function))
 

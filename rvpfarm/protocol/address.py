@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rvpfarm.protocol.calls import BadRequest, NotFound
 
@@ -18,6 +19,8 @@ USERS = "/instmsg/aliases/"
 
 _LOCAL = "/instmsg/local/"
 _LONGEST = 2048
+#: How many of what callers write is kept with what it means, and how long each may be.
+_KEPT, _KEPT_LENGTH = 10_000, 256
 
 #: Bits of an IPv6 address that tell one customer of a provider from the next.
 _SITE = 64
@@ -28,6 +31,8 @@ _PLAIN = re.compile(r"(?:/[A-Za-z0-9_.~!$'+-]+)+/?")
 _SEGMENTS = re.compile(r"(?:/(?:[A-Za-z0-9_.~!$'+&()*,;=:@-]|%[0-9A-Fa-f]{2})+)+/?")
 _ANYWHERE = re.compile(r"[A-Za-z0-9_.~!$'+&()*,;=:@/?%-]*")
 _ESCAPE = re.compile(r"%([0-9A-Fa-f]{2})")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 _UNESCAPED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$'+")
 
 
@@ -37,10 +42,16 @@ class Names:
 
     @ivar domains: IM domain, or host alias of one, to IM domain; all lower case.
     @ivar servers: host name of a home or router to the IM domain that it means when no other is named.
+    @ivar targets: what L{parse_target} found last, for callers say the same again and again.
+    @ivar principals: the same for L{parse_principal}.
     """
 
     domains: Mapping[str, str]
     servers: Mapping[str, str]
+    targets: dict[tuple[bytes, bytes | None], Target] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+    principals: dict[str, Principal] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def domain_of(self, host: str) -> str | None:
         """The IM domain that C{host} stands for, with or without a port; C{None} for a stranger."""
@@ -124,6 +135,17 @@ def parse_target(target: bytes, host: bytes | None, names: Names) -> Target:
     @raise BadRequest: it is not a URL, or names no host.
     @raise NotFound: the IM domain is not served here, or nothing can live at that path.
     """
+    kept = names.targets.get((target, host))
+    if kept is not None:
+        return kept
+    found = _target(target, host, names)
+    if len(target) <= _KEPT_LENGTH and (host is None or len(host) <= _KEPT_LENGTH):
+        _keep(names.targets, (target, host), found)
+    return found
+
+
+def _target(target: bytes, host: bytes | None, names: Names) -> Target:
+    """The same, worked out."""
     try:
         text = target.decode("ascii")
         authority = "" if host is None else host.decode("ascii").strip()
@@ -176,6 +198,17 @@ def parse_principal(text: str, names: Names) -> Principal:
 
     @raise BadRequest: it is none of these.
     """
+    kept = names.principals.get(text)
+    if kept is not None:
+        return kept
+    found = _any_principal(text, names)
+    if len(text) <= _KEPT_LENGTH:
+        _keep(names.principals, text, found)
+    return found
+
+
+def _any_principal(text: str, names: Names) -> Principal:
+    """The same, worked out."""
     text = text.strip()
     if len(text) > _LONGEST:
         raise BadRequest("the principal is too long")
@@ -212,6 +245,13 @@ def parse_call_back(text: str, names: Names) -> CallBack:
         host, port = _split(authority)
         return CallBack(principal.url, host.strip("[]"), port, slash + path, principal.key)
     return CallBack(f"http://{_joined(host, port)}{path}", host.strip("[]"), port, path, None)
+
+
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """Remember C{value}; of too many, all are forgotten."""
+    if len(kept) >= _KEPT:
+        kept.clear()
+    kept[key] = value
 
 
 def parse_location(text: str, names: Names) -> Place:

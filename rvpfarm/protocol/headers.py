@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import Enum
 from typing import TypeVar
 
@@ -23,11 +24,17 @@ _HUGE = 10**12
 
 
 class Ack(Enum):
-    """Who must have a message before its sender is told so (RVP 6.1)."""
+    """Who must have a message before its sender is told so (RVP 6.1).
+
+    @ivar word: how it is written.
+    """
 
     SINGLE_HOP = "SingleHop"
     DEEP_OR = "DeepOr"
     DEEP_AND = "DeepAnd"
+
+    def __init__(self, word: str) -> None:
+        self.word = word  # C{value} is a method call
 
 
 class Kind(Enum):
@@ -41,6 +48,23 @@ _Word = TypeVar("_Word", Ack, Kind)
 
 _ACKS = {ack.value.lower().encode(): ack for ack in Ack}
 _KINDS = {kind.value.encode(): kind for kind in Kind}
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """How a call travels, whatever is in it.
+
+    @ivar hops: as L{parse_hops}.
+    @ivar ack: as L{parse_ack}.
+    """
+
+    hops: int
+    ack: Ack | None
+
+
+# Callers write the same few values in every call; so many of so many octets are kept with what they say.
+_ENVELOPES, _ENVELOPE_LENGTH = 1000, 64
+_envelopes: dict[tuple[bytes | None, ...], Envelope] = {}
 
 
 def check_method(method: bytes) -> None:
@@ -89,6 +113,27 @@ def parse_ack(headers: Mapping[bytes, bytes]) -> Ack | None:
     @raise BadRequest: there is no such acknowledgement.
     """
     return _word(headers, b"rvp-ack-type", _ACKS)
+
+
+def parse_envelope(headers: Mapping[bytes, bytes]) -> Envelope:
+    """How the call travels.
+
+    @raise BadRequest: C{RVP-Notifications-Version}, C{RVP-Hop-Count} or C{RVP-Ack-Type} is malformed.
+    """
+    written = (
+        headers.get(b"rvp-notifications-version"),
+        headers.get(b"rvp-hop-count"),
+        headers.get(b"rvp-ack-type"),
+    )
+    envelope = _envelopes.get(written)
+    if envelope is None:
+        parse_version(headers)
+        envelope = Envelope(parse_hops(headers), parse_ack(headers))
+        if sum(len(value or b"") for value in written) <= _ENVELOPE_LENGTH:
+            if len(_envelopes) >= _ENVELOPES:
+                _envelopes.clear()
+            _envelopes[written] = envelope
+    return envelope
 
 
 def parse_kind(headers: Mapping[bytes, bytes], *, required: bool) -> Kind | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 from typing import Literal
 
@@ -46,7 +47,8 @@ _OURS = {"d": DAV, "r": RVP, "a": ACL}
 _PLACES = frozenset(("message", "propnotification"))
 
 
-@dataclass(frozen=True, slots=True)
+# Made once per message: a frozen dataclass costs four times as much.
+@dataclass(slots=True)
 class Notification:
     """What a NOTIFY says.
 
@@ -70,7 +72,7 @@ class Notification:
 class PropertyNotice:
     """One change of properties, rendered once for all its watchers."""
 
-    __slots__ = ("_after", "_before", "_between")
+    __slots__ = ("_after", "_before")
 
     def __init__(self, node_url: str, node_name: str, props: Sequence[str]) -> None:
         """
@@ -80,22 +82,19 @@ class PropertyNotice:
         """
         update = f"<d:propertyupdate><d:set><d:prop>{''.join(props)}</d:prop></d:set></d:propertyupdate>"
         sender = _party("from", node_url, node_name)
-        before, between, after = _party("to", "", "").partition(_BETWEEN)
+        before, _, after = _party("to", "", "").partition(_BETWEEN)
         self._before = f"{opening('r:notification')}<r:propnotification>{sender}{before}".encode()
-        self._between = between.encode()
         self._after = f"{after}{update}</r:propnotification></r:notification>".encode()
 
     def body_for(self, recipient_url: str, recipient_name: str = "") -> bytes:
         """The body that tells one watcher."""
-        return b"".join(
-            (
-                self._before,
-                escape(recipient_url).encode(),
-                self._between,
-                escape(recipient_name).encode(),
-                self._after,
-            )
-        )
+        return self._before + _address(recipient_url, recipient_name) + self._after
+
+
+@lru_cache(maxsize=8192)
+def _address(url: str, name: str) -> bytes:
+    """What tells one watcher's notification from another's; the same people are told again and again."""
+    return f"{escape(url)}{_BETWEEN}{escape(name)}".encode()
 
 
 def parse_notification(body: bytes) -> Notification:
@@ -191,27 +190,52 @@ _ROOTS = frozenset(
     for order in permutations(prefixes)
 )
 _CONTROLS = bytes({*range(32)} - {*b"\t\r\n"})
+#: Where the text of a message begins; before it nothing of the usual form looks like this.
+_QUOTE = b"<![CDATA["
+
+# Of a message: whom it is from, and that one's display name, and whom it is to.
+_Parties = tuple[str, str, tuple[str, ...]]
+
+# Everything before the text is the same in each message of a conversation, so it is kept with what it means:
+# so many openings of so many octets at most.
+_OPENINGS, _OPENING_LENGTH = 4096, 1024
+_openings: dict[bytes, _Parties] = {}
 
 
 def _recognise(body: bytes) -> Notification | None:
     """The notification in C{body} if it has the usual form to the letter; else C{None}."""
-    try:
-        text = body.decode()
-    except UnicodeDecodeError:
+    end = body.find(_QUOTE) + len(_QUOTE)
+    if end < len(_QUOTE):
+        return _recognise_property(body)
+    opening = body[:end]
+    parties = _openings.get(opening)
+    if parties is None:
+        parties = _recognise_opening(opening)
+        if parties is None:
+            return None
+        if end <= _OPENING_LENGTH:
+            if len(_openings) >= _OPENINGS:
+                _openings.clear()
+            _openings[opening] = parties
+    mime = _recognise_mime(body[end:])
+    return None if mime is None else Notification("message", *parties, True, mime)
+
+
+def _recognise_opening(opening: bytes) -> _Parties | None:
+    """Who tells whom, if C{opening} is all of a message before its text, in the usual form."""
+    text = _usual_text(opening)
+    head = None if text is None else _HEAD.fullmatch(text)
+    if head is None or head[1] not in _ROOTS or head[2] != "message":
         return None
-    head = _HEAD.match(text)
-    if head is None or head[1] not in _ROOTS or len(body.translate(None, _CONTROLS)) != len(body):
+    return head[3], head[4], tuple(_TO.findall(head[5]))
+
+
+def _recognise_mime(rest: bytes) -> str | None:
+    """The text of a message, if C{rest} is that and the usual end."""
+    text = _usual_text(rest)
+    if text is None or not text.endswith(_END):
         return None
-    if not text.isascii() and ("\ufffe" in text or "\uffff" in text):
-        return None
-    recipients = tuple(_TO.findall(head[5]))
-    if head[2] == "propnotification":
-        if head[6] == "<d:propertyupdate>" and _UPDATE.fullmatch(text, head.end()):
-            return Notification("property", head[3], head[4], recipients, True)
-        return None
-    if head[6] == "<d:propertyupdate>" or not text.endswith(_END):
-        return None
-    mime = text[head.end() : -len(_END)]
+    mime = text[: -len(_END)]
     if "]]>" in mime:
         sections = mime.split("]]><![CDATA[")
         mime = "".join(sections)
@@ -219,7 +243,31 @@ def _recognise(body: bytes) -> Notification | None:
             return None
     if "\r" in mime:
         mime = mime.replace("\r\n", "\n").replace("\r", "\n")
-    return Notification("message", head[3], head[4], recipients, True, mime)
+    return mime
+
+
+def _recognise_property(body: bytes) -> Notification | None:
+    """The property notification in C{body}, if it has the usual form."""
+    text = _usual_text(body)
+    head = None if text is None else _HEAD.match(text)
+    if text is None or head is None or head[1] not in _ROOTS or head[2] != "propnotification":
+        return None
+    if head[6] != "<d:propertyupdate>" or not _UPDATE.fullmatch(text, head.end()):
+        return None
+    return Notification("property", head[3], head[4], tuple(_TO.findall(head[5])), True)
+
+
+def _usual_text(octets: bytes) -> str | None:
+    """C{octets} as text, if XML may hold every character of it."""
+    try:
+        text = octets.decode()
+    except UnicodeDecodeError:
+        return None
+    if len(octets.translate(None, _CONTROLS)) != len(octets):
+        return None
+    if not text.isascii() and ("\ufffe" in text or "\uffff" in text):
+        return None
+    return text
 
 
 def _parse(body: bytes) -> Notification:

@@ -38,7 +38,7 @@ Done = Callable[["Response | Unreachable"], None]
 class Metrics(Seam):
     """What is counted here; see C{rvpfarm.observe.metrics}."""
 
-    def outbound(self, verb: str, status: int, peer: str) -> None:
+    def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """A request ended; C{status} is 0 if there was no answer."""
 
 
@@ -70,7 +70,8 @@ class _Sending:
         """Tell how it ended, unless that was told or nobody wants to know."""
         done, self._done = self._done, None
         self.stop = _nothing
-        self.wait(None)
+        if self.deadline is not None:
+            self.wait(None)
         if done is not None:
             self._outgoing.report(self.wire, result)
             self.wire = b""
@@ -136,7 +137,8 @@ class _Connection(Protocol):
 
     def begin(self, sending: _Sending) -> None:
         """Carry C{sending}."""
-        sending.wait(None)
+        if sending.deadline is not None:
+            sending.wait(None)
         sending.stop = self.abandon
         self._sending = sending
         self._heard = False
@@ -420,7 +422,7 @@ class Outgoing(Service):
         """Count how a call ended."""
         if self._metrics is not None:
             status = result.status if isinstance(result, Response) else 0
-            self._metrics.outbound(wire[: wire.find(b" ")].decode("latin-1"), status, self._peer)
+            self._metrics.outbound(wire[: wire.find(b" ")], status, self._peer)
 
     # connections for calls
 

@@ -8,7 +8,9 @@ connection is then not used again.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from rvpfarm.protocol.calls import Refusal
 from rvpfarm.web.chunks import ChunkedBody
@@ -17,6 +19,9 @@ from rvpfarm.web.fields import SPELLINGS, field_name, head_end, is_strict, split
 _STATUS_LINE = re.compile(rb"HTTP/1\.([0-9]) +([1-5][0-9][0-9])(?: .*)?")
 _LENGTH = re.compile(rb"([0-9]{1,18})(?:[ \t]*,[ \t]*\1)*")
 _CHALLENGE = b"www-authenticate"
+
+#: How many answers without a body are known by heart, and how long each may be.
+_KNOWN, _KNOWN_LENGTH = 1000, 300
 
 
 # Made once per delivery on the hot path, like Call and Reply: frozen it would cost four times as much.
@@ -31,10 +36,14 @@ class Response:
     """
 
     status: int
-    headers: dict[bytes, bytes]
+    headers: Mapping[bytes, bytes]
     challenges: tuple[bytes, ...] = ()
     body: bytes = b""
     reusable: bool = False
+
+
+# A client acknowledges every notification with the same octets: nobody may change what these mean.
+_answers: dict[bytes, Response] = {}
 
 
 class ResponseReader:
@@ -76,6 +85,11 @@ class ResponseReader:
         @return: the response, as soon as it is complete; octets that follow it are thrown away.
         @raise ValueError: this is no HTTP, or it is larger than allowed; the connection is of no use.
         """
+        fresh = not self._buffer and self._response is None
+        if fresh:
+            known = _answers.get(data)
+            if known is not None:
+                return known
         self._buffer += data
         while self._response is None:
             response = self._take_head()
@@ -83,7 +97,13 @@ class ResponseReader:
                 return None
             if response.status >= 200 or response.status == 101:
                 self._frame(response)
-        return self._take_body()
+        whole = self._take_body()
+        if fresh and whole is not None and whole.reusable and not whole.body and len(data) <= _KNOWN_LENGTH:
+            if len(_answers) >= _KNOWN:
+                _answers.clear()
+            headers = MappingProxyType(dict(whole.headers))
+            _answers[data] = Response(whole.status, headers, whole.challenges, b"", True)
+        return whole
 
     def eof(self) -> Response | None:
         """The connection ended: the response, if what has arrived of it says all that it was to say.

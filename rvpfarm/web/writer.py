@@ -7,6 +7,7 @@ would let one part of a message pose as another is never written: it is a C{Valu
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from rvpfarm.protocol.calls import METHODS, REASONS, Relayed, Reply
 from rvpfarm.web.fields import HOST, PLAIN, SPELLINGS, TOKEN, VISIBLE
@@ -14,6 +15,10 @@ from rvpfarm.web.fields import HOST, PLAIN, SPELLINGS, TOKEN, VISIBLE
 _OWN = frozenset({b"host", b"content-length", b"transfer-encoding", b"rvp-notifications-version"})
 _OWN_OF_REPLIES = _OWN | {b"connection"}
 _METHODS = frozenset(METHODS)
+
+
+# Answers that say nothing but their status, of which there are few.
+_plain_replies: dict[tuple[int, bytes, bytes], bytes] = {}
 
 
 def render_reply(
@@ -34,6 +39,17 @@ def render_reply(
         connection = b"Connection: Keep-Alive\r\n"
     if isinstance(reply, Relayed):
         return _insert(reply.wire, connection) if connection else reply.wire
+    plain = (reply.status, version, connection)
+    if not (reply.headers or reply.body or reply.reason):
+        ready = _plain_replies.get(plain)
+        if ready is None:
+            ready = _plain_replies[plain] = _render_reply(reply, version, connection)
+        return ready
+    return _render_reply(reply, version, connection)
+
+
+def _render_reply(reply: Reply, version: bytes, connection: bytes) -> bytes:
+    """The bytes of an answer of our own; C{connection} is a line or nothing."""
     status = reply.status
     if not 100 <= status <= 599:
         raise ValueError(f"no status: {status}")
@@ -74,21 +90,48 @@ def render_head(
     @param body: counted, not copied.
     @raise ValueError: a part of the head would break its framing.
     """
+    return render_opening(method, target, host) + render_fields(headers, len(body))
+
+
+def render_opening(method: bytes, target: bytes, host: bytes) -> bytes:
+    """What every head with this request line and C{Host} begins with; L{render_fields} goes on.
+
+    @raise ValueError: as of L{render_head}.
+    """
     if method not in _METHODS and (not method or method.translate(None, TOKEN)):
         raise ValueError(f"no method: {method!r}")
     if not target or target.translate(None, VISIBLE):
         raise ValueError(f"no request target: {target!r}")
     if not host or host.translate(None, HOST):
         raise ValueError(f"no host: {host!r}")
-    lines = [b"%s %s HTTP/1.1\r\nHost: %s\r\nRVP-Notifications-Version: 0.2\r\n" % (method, target, host)]
+    opening = b"%s %s HTTP/1.1\r\nHost: %s\r\nRVP-Notifications-Version: 0.2\r\n" % (method, target, host)
+    _check_lines(opening, 3)
+    return opening
+
+
+def render_fields(headers: Iterable[tuple[bytes, bytes]], size: int) -> bytes:
+    """The rest of a head, after L{render_opening}: the fields of a request with a body of C{size} octets.
+
+    @raise ValueError: as of L{render_head}.
+    """
+    lines = []
     for name, value in headers:
         _check_name(name, _OWN)
         lines.append(b"%s: %s\r\n" % (name, value))
-    count = len(lines) + 4
-    lines.append(b"Content-Length: %d\r\n\r\n" % len(body))
-    head = b"".join(lines)
-    _check_lines(head, count)
-    return head
+    count = len(lines) + 2
+    lines.append(b"Content-Length: %d\r\n\r\n" % size)
+    fields = b"".join(lines)
+    _check_lines(fields, count)
+    return fields
+
+
+@lru_cache(maxsize=8192)
+def render_field(name: bytes, value: str) -> bytes:
+    """The line of one field, for whoever puts a head together that it has put together before.
+
+    @raise ValueError: as of L{render_head}.
+    """
+    return render_fields(((name, value.encode()),), 0).partition(b"\r\n")[0] + b"\r\n"
 
 
 def _check_name(name: bytes, own: frozenset[bytes]) -> None:

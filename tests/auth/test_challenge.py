@@ -8,9 +8,12 @@ from dataclasses import replace
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.auth import challenge
 from rvpfarm.auth.challenge import (
     CAUSES,
+    CLAIM_LENGTH,
     Attempt,
+    Digest,
     Gate,
     Identity,
     Unfit,
@@ -18,6 +21,7 @@ from rvpfarm.auth.challenge import (
 from rvpfarm.auth.digest import Algorithm, DigestAnswer, Nonces, ha1, parse_authorization, response
 from rvpfarm.auth.logins import Logins, login_names, make_verifiers
 from rvpfarm.auth.ntlm import nt_hash
+from rvpfarm.auth.throttle import FORGIVEN, Throttle
 from rvpfarm.directory.model import Account, Domain, Farm
 from rvpfarm.directory.names import names_of
 from rvpfarm.protocol.address import Principal, parse_target
@@ -115,7 +119,9 @@ class GateTestCase(SynchronousTestCase):
         node = parse_target(call.target, host.encode(), names)
         self.issued += 1
         random8 = self.issued.to_bytes(8, "big")
-        return self.gate.identify(call, node, self.farm, names, self.directory, self.now, random8)
+        return self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: random8
+        )
 
     def challenges(self, refusal: Refusal) -> list[bytes]:
         """The challenge lines of a refusal."""
@@ -224,7 +230,9 @@ class ChallengeTests(GateTestCase):
         self.assertIn(b'realm="im.fabrik.example"', self.challenges(refusal)[0])
         names = names_of(self.farm)
         node = parse_target(b"/instmsg/aliases/anton", b"im.weberei.example", names)
-        refusal = self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, b"12345678")
+        refusal = self.gate.unproven(
+            Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: b"12345678"
+        )
         self.assertIsInstance(refusal, Unproven)
         self.assertIn(b'realm="im.weberei.example"', self.challenges(refusal)[0])
 
@@ -233,7 +241,8 @@ class ChallengeTests(GateTestCase):
         self.set_farm(authentication="off")
         node = parse_target(b"/instmsg/aliases/petra", b"im.fabrik.example", names_of(self.farm))
         self.assertIsInstance(
-            self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, b"12345678"), Forbidden
+            self.gate.unproven(Call(b"ACL", b"/", {}), node, self.farm, self.now, lambda size: b"12345678"),
+            Forbidden,
         )
 
     def test_a_listener_withholds_schemes(self) -> None:
@@ -461,6 +470,122 @@ class LaterTests(GateTestCase):
         self.assertEqual(self.failures, [])
 
 
+class ChangeTests(GateTestCase):
+    """Whoever has proved who he is a hundred times gains nothing by it once something has changed."""
+
+    def setUp(self) -> None:
+        """Petra has signed in."""
+        super().setUp()
+        self.nc = 0
+        self.line = self.challenge()
+        self.proves()
+
+    def credentials(self, password: str = PASSWORD) -> bytes:
+        """Those of her next call."""
+        self.nc += 1
+        return answer_to(self.line, "petra", password=password, nc=self.nc)
+
+    def proves(self, password: str = PASSWORD) -> None:
+        """Her next call is hers."""
+        self.assertEqual(self.identify(PETRA, self.credentials(password)).proof, "digest")
+
+    def test_wrong_password(self) -> None:
+        """A wrong password stays wrong, and a call that was made stays made."""
+        self.refused(self.credentials("x"), "wrong-password", source=PETRA)
+        used = self.credentials()
+        self.identify(PETRA, used)
+        self.refused(used, "replayed", source=PETRA)
+        self.proves()
+
+    def test_new_password(self) -> None:
+        """From the moment a password is changed the new one is right, and the old one is wrong."""
+        verifiers = make_verifiers("Petra", FABRIK, "Red-Boat-17")
+        self.directory.put(replace(account("Petra"), verifiers=verifiers))
+        self.refused(self.credentials(), "wrong-password", source=PETRA)
+        self.proves("Red-Boat-17")
+        self.directory.put(replace(account("Petra"), verifiers=()))
+        self.refused(self.credentials("Red-Boat-17"), "no-verifier", source=PETRA)
+
+    def test_while_the_directory_is_asked(self) -> None:
+        """So it is when the change is found only while the call waits."""
+        verifiers = make_verifiers("Petra", FABRIK, "Red-Boat-17")
+        self.directory.put(replace(account("Petra"), verifiers=verifiers), silently=True)
+        self.directory.forget(account("Petra").key)
+        self.directory.later = True
+        found = self.identify(PETRA, self.credentials())
+        assert isinstance(found, Deferred)
+        self.directory.answer_finds()
+        self.failureResultOf(found, Unproven)
+        self.proves("Red-Boat-17")
+
+    def test_disabled(self) -> None:
+        """A user who is disabled is refused at once, and welcome again once he is not."""
+        self.directory.put(account("Petra", enabled=False))
+        self.refused(self.credentials(), "disabled", source=PETRA)
+        self.directory.put(account("Petra"))
+        self.proves()
+
+    def test_removed(self) -> None:
+        """Who is gone is unknown, and so is whoever had never been there; a new one of that name is himself."""
+        self.directory.remove(account("Petra").key)
+        for _ in range(2):
+            self.refused(self.credentials(), "unknown-user", source=PETRA)
+        self.directory.put(account("Petra"))
+        self.proves()
+
+    def test_names_change(self) -> None:
+        """A login name means what it means in the farm of now."""
+        name = "petra@fabrik.example"
+        self.identify(PETRA, answer_to(self.line, name, nc=90))
+        other = replace(FABRIK, mail_domains=())
+        self.farm = make_farm([other, replace(WEBEREI, mail_domains=("fabrik.example",))])
+        self.refused(answer_to(self.line, name, nc=91), "unknown-user", source=PETRA)
+
+    def test_policies_change(self) -> None:
+        """A call without credentials, and a scheme, are judged by the policies of now."""
+        self.assertRaises(Unproven, self.identify, PETRA)
+        self.set_farm(authentication="off")
+        self.assertEqual(self.identify(PETRA).proof, "assertion")
+        self.set_farm(schemes="digest-sha-256")
+        self.refused(self.credentials(), "malformed", source=PETRA)
+        self.set_farm()
+        self.proves()
+
+    def test_domains_change(self) -> None:
+        """Whoever is of a domain that is not ours any more can only assert, and the other way round."""
+        anton = "http://im.weberei.example/instmsg/aliases/anton"
+        self.assertRaises(Unproven, self.identify, anton)
+        self.farm = make_farm([FABRIK])
+        self.assertEqual(self.identify(anton).proof, "assertion")
+        self.set_farm()
+        self.assertRaises(Unproven, self.identify, anton)
+
+    def test_throttled(self) -> None:
+        """Who is held back is, however often he was not."""
+        self.gate = Gate(Nonces(b"k" * 32), on_failure=self.gate._on_failure, throttle=Throttle())
+        self.proves()
+        for _ in range(10):
+            self.refused(self.credentials("x"), "wrong-password", source=PETRA)
+        self.refused(self.credentials(), "throttled", source=PETRA)
+        self.now += FORGIVEN["pair"]
+        self.proves()
+
+    def test_bounded(self) -> None:
+        """However many names are given, and claimed, no more are kept than the limit."""
+        self.patch(challenge, "KNOWN_LIMIT", 10)
+        scheme = Digest(Nonces(b"k" * 32))
+        gate = self.gate = Gate(Nonces(b"k" * 32), schemes=[scheme])
+        for number in range(50):
+            self.line = self.challenge()
+            claim = f"http://im.fabrik.example/instmsg/aliases/u{number}"
+            found = maybeDeferred(self.identify, claim, answer_to(self.line, f"u{number}"))
+            self.failureResultOf(found, Unproven)
+            self.assertLessEqual(len(scheme._known), 10)
+            self.assertLessEqual(len(gate._claims), 10)
+        self.assertRaises(Unproven, self.identify, PETRA + "x" * CLAIM_LENGTH)
+        self.assertFalse([said for said, _, _ in gate._claims if said and len(said) > CLAIM_LENGTH])
+
+
 class Handshake:
     """A scheme that signs connections in: any token, then the word C{go}, then nothing more."""
 
@@ -506,7 +631,9 @@ class SchemeTests(GateTestCase):
         call = Call(b"PROPFIND", b"/instmsg/aliases/petra", headers, connection=connection)
         names = names_of(self.farm)
         node = parse_target(call.target, b"im.fabrik.example", names)
-        found = self.gate.identify(call, node, self.farm, names, self.directory, self.now, b"12345678")
+        found = self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: b"12345678"
+        )
         assert isinstance(found, Identity)
         return found
 

@@ -148,7 +148,9 @@ class HandshakeTestCase(SynchronousTestCase):
         node = parse_target(call.target, b"im.fabrik.example", names)
         self.issued += 1
         random8 = nonce or self.issued.to_bytes(8, "big")
-        return self.gate.identify(call, node, self.farm, names, self.directory, self.now, random8)
+        return self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: random8
+        )
 
     def known(self, credentials: str | None = None, connection: str = "r1/1", **more: str) -> Identity:
         """Who makes it, at once."""

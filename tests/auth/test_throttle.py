@@ -334,7 +334,9 @@ class GateTests(SynchronousTestCase):
         node = parse_target(call.target, b"im.fabrik.example", names)
         self.issued += 1
         random8 = self.issued.to_bytes(8, "big")
-        return self.gate.identify(call, node, self.farm, names, self.directory, self.now, random8)
+        return self.gate.identify(
+            call, node, self.farm, names, self.directory, self.now, lambda size: random8
+        )
 
     def challenged(self, credentials: bytes | None = None, peer: str = STRANGER) -> bytes:
         """The one challenge that C{credentials} are answered with."""

@@ -163,7 +163,9 @@ class Talk:
     def _call(self, call: Call) -> Identity | Refusal:
         """Who makes it, or why it is refused."""
         try:
-            found = self._gate.identify(call, TARGET, FARM, NAMES, DIRECTORY, 1000.0, b"12345678")
+            found = self._gate.identify(
+                call, TARGET, FARM, NAMES, DIRECTORY, 1000.0, lambda size: b"12345678"
+            )
         except Refusal as refusal:
             return refusal
         if isinstance(found, Identity):

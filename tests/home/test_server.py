@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.home.courier import QUEUE
 from rvpfarm.home.records import DropSubscription, PutSubscription, Saved
 from rvpfarm.protocol.calls import Busy, Slow, Unreachable
 from tests.support.homes import DOMAIN, INGRID, PETRA, TOMASZ, LocalHome, message
@@ -463,6 +464,13 @@ class MessageTests(HomeTestCase):
         """SingleHop is answered at once (vector 39)."""
         asked = self.at.ask("NOTIFY", "/p", message(), who=TOMASZ, RVP_Ack_Type="SingleHop")
         self.assertEqual((asked.status, len(self.at.outgoing.take())), (200, 1))
+
+    def test_what_gives_way(self) -> None:
+        """A typing notice makes room for a message; what only speaks of one in its text does not (6.2)."""
+        typing = message().replace("text/plain; charset=UTF-8", "text/x-msmsgscontrol")
+        texts = [typing, message(text="what is text/x-msmsgscontrol?"), *[message()] * QUEUE]
+        asked = [self.at.ask("NOTIFY", "/p", text, who=TOMASZ) for text in [message(), *texts]]
+        self.assertEqual([each.status for each in asked], [0, 412, 0] + [0] * (QUEUE - 1) + [412])
 
     def test_twenty_seconds(self) -> None:
         """A deep acknowledgement never takes longer than 20 s."""

@@ -50,9 +50,9 @@ class MetricsTests(SynchronousTestCase):
 
     def test_odd_codes(self) -> None:
         """A status nobody knows counts by its class; no answer at all is C{none}."""
-        self.metrics.outbound("NOTIFY", 299, "client")
-        self.metrics.outbound("NOTIFY", 0, "client")
-        self.metrics.outbound("BREW", 1000, "server")
+        self.metrics.outbound(b"NOTIFY", 299, "client")
+        self.metrics.outbound(b"NOTIFY", 0, "client")
+        self.metrics.outbound(b"BREW", 1000, "server")
         for verb, code, peer in (
             ("NOTIFY", "2xx", "client"),
             ("NOTIFY", "none", "client"),

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.protocol import headers as module
 from rvpfarm.protocol.calls import METHODS, BadRequest, NotAllowed, NotSupported, Precondition, Unsupported
 from rvpfarm.protocol.headers import (
     Ack,
+    Envelope,
     Kind,
     check_content_type,
     check_depth,
     check_method,
     parse_ack,
+    parse_envelope,
     parse_hops,
     parse_kind,
     parse_lifetime,
@@ -93,6 +98,54 @@ class NumberTests(SynchronousTestCase):
         self.assertEqual(parse_subscription_id({b"subscription-id": b"9A504"}), 0)
         for value in (b"", b"x", b"-1", b"1 2"):
             self.assertRaises(BadRequest, parse_subscription_id, {b"subscription-id": value})
+
+
+class EnvelopeTests(SynchronousTestCase):
+    """How a call travels is said by three headers, and refused as each of them is."""
+
+    def test_like_its_parts(self) -> None:
+        """It says what its headers say one by one, however often they have said it."""
+        values = (
+            None,
+            b"",
+            b"-",
+            b"0.2",
+            b"1.0",
+            b"x",
+            b"1",
+            b"9",
+            b" 3 ",
+            b"0",
+            b"DeepOr",
+            b"deepand",
+            b"?",
+        )
+        for version, hops, ack in product(values, values, values):
+            fields = {
+                name: value
+                for name, value in (
+                    (b"rvp-notifications-version", version),
+                    (b"rvp-hop-count", hops),
+                    (b"rvp-ack-type", ack),
+                )
+                if value is not None
+            }
+            for _ in range(2):
+                try:
+                    parse_version(fields)
+                    expected = Envelope(parse_hops(fields), parse_ack(fields))
+                except BadRequest:
+                    self.assertRaises(BadRequest, parse_envelope, fields)
+                else:
+                    self.assertEqual(parse_envelope(fields), expected)
+
+    def test_bounded(self) -> None:
+        """Whatever callers write, no more of it is kept than the limit."""
+        for number in range(2 * module._ENVELOPES):
+            parse_envelope({b"rvp-hop-count": b"%d" % (number + 1)})
+            self.assertLessEqual(len(module._envelopes), module._ENVELOPES)
+        parse_envelope({b"rvp-hop-count": b"0" * 100 + b"7"})
+        self.assertLess(max(len(hops or b"") for _, hops, _ in module._envelopes), 100)
 
 
 class WordTests(SynchronousTestCase):

@@ -389,6 +389,7 @@ class TwoWaysTests(SynchronousTestCase):
         short = notifications._recognise(body)
         if short is not None:
             self.assertEqual(short, parsed(body))
+        self.assertEqual(notifications._recognise(body), short)  # whose opening may be known by now
 
     def test_printed(self) -> None:
         """Both know the printed bodies."""
@@ -396,6 +397,31 @@ class TwoWaysTests(SynchronousTestCase):
             self.assertIsNotNone(notifications._recognise(body))
             self.agree(body)
         self.assertIsNone(notifications._recognise(printed.RAW))
+
+    def test_known_opening(self) -> None:
+        """That the opening of a message is known says nothing of what follows it."""
+        parse_notification(printed.MESSAGE)
+        for old, new in (
+            (b"ten?", b"ten?]]>"),
+            (b"ten?", b"ten?\x00"),
+            (b"ten?", b"\xff"),
+            (b"ten?", b"\xef\xbf\xbf"),
+            (b"</r:mime-data>", b"</r:mime-data><r:mime-data>2</r:mime-data>"),
+            (b"</r:notification>", b"</r:notification><x/>"),
+            (b"</r:notification>", b""),
+        ):
+            self.assertIsNone(notifications._recognise(changed(old, new)), new)
+        self.assertEqual(parse_notification(changed(b"ten", b"two")).mime.count("two"), 1)
+
+    def test_bounded(self) -> None:
+        """However many people talk, and however many in one conversation, what is kept of them has an end."""
+        start, end, after = printed.MESSAGE.partition(b"</r:notification-to>")
+        recipient = start[start.index(TO) :] + end
+        notifications._recognise(start + end + recipient * 20 + after)
+        self.assertNotIn(20 * recipient, b"".join(notifications._openings))
+        for number in range(2 * notifications._OPENINGS):
+            notifications._recognise(changed(b"Petra Novak", b"Petra %d" % number))
+        self.assertLessEqual(len(notifications._openings), notifications._OPENINGS)
 
     def test_crafted(self) -> None:
         """They agree on what was made to part them."""

@@ -59,7 +59,7 @@ class Counted:
     def __init__(self) -> None:
         self.calls: list[tuple[str, int, str]] = []
 
-    def outbound(self, verb: str, status: int, peer: str) -> None:
+    def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """Note it."""
         self.calls.append((verb, status, peer))
 
@@ -237,7 +237,7 @@ class SendTests(OutgoingTestCase):
         self.there[0].answer()
         self.send(host="192.0.2.200")
         self.pump()
-        self.assertEqual(sorted(counted.calls), [("NOTIFY", 0, "server"), ("NOTIFY", 200, "server")])
+        self.assertEqual(sorted(counted.calls), [(b"NOTIFY", 0, "server"), (b"NOTIFY", 200, "server")])
 
     def test_trouble_of_whoever_is_told(self) -> None:
         """Whoever fails when told of an end is logged; the others are told."""

@@ -136,6 +136,21 @@ class ResponseReaderTests(SynchronousTestCase):
         self.assertEqual((response.headers[b"x"], response.reusable), (b"a b", False))
 
 
+class HeartTests(SynchronousTestCase):
+    """What is answered with the same octets is known by heart."""
+
+    def test_known(self) -> None:
+        """It means the same each time, and nobody can change what it means to others."""
+        for wire in (OURS, NET, MIR):
+            first, *others = (ResponseReader().feed(wire) for _ in range(4))
+            for other in others:
+                self.assertEqual(other, first)
+        found = ResponseReader().feed(OURS)
+        assert found is not None
+        with self.assertRaises(TypeError):
+            found.headers[b"content-length"] = b"7"  # type: ignore[index]  # which is the point
+
+
 class EndTests(SynchronousTestCase):
     """What a response is worth when the connection ends in it."""
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.protocol.calls import METHODS, REASONS, Limits, NotFound, Relayed, Reply
 from rvpfarm.web.reader import RequestReader
 from rvpfarm.web.responses import ResponseReader
-from rvpfarm.web.writer import render_head, render_reply, render_request
+from rvpfarm.web.writer import render_field, render_head, render_reply, render_request
 
 examples = settings(max_examples=100, deadline=None, database=None)
 
@@ -183,3 +183,16 @@ class RenderRequestTests(SynchronousTestCase):
         reader = RequestReader(Limits())
         calls = reader.feed(wire)
         self.assertEqual(len(calls), 0 if reader.refusal else 1)
+
+    def test_field(self) -> None:
+        """One field is the line that a whole head has of it, and as strict."""
+        line = render_field(b"RVP-From-Principal", "http://im.fabrik.example/ü")
+        self.assertIn(b"\r\n" + line, render_head(b"NOTIFY", b"/", b"x", [tuple(line.strip().split(b": "))]))
+        for name, value in (
+            (b"RVP-From-Principal", "a\r\nHost: b"),
+            (b"RVP-From-Principal", "a\n"),
+            (b"Host", "b"),
+            (b"a b", "c"),
+        ):
+            for _ in range(2):
+                self.assertRaises(ValueError, render_field, name, value)
