@@ -325,8 +325,6 @@ class Home(Service):
             letter = Letter(
                 head, relay.body, relay.priority, node.key, waiting.told, relay.key, about=relay.about
             )
-                head, relay.body, relay.priority, node.key, waiting.told, relay.key, about=relay.about
-            )
             courier.post(destination, letter)
         return waiting.answer()
 
