@@ -132,6 +132,7 @@ class Courier:
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
         self._dead: dict[str, set[str]] = {}
+        self._buried: deque[_Line] = deque()  # the dead, and some that live again, longest first
         self.queued = 0
 
     def post(self, destination: Destination, letter: Letter) -> None:
@@ -172,9 +173,15 @@ class Courier:
 
     def prune(self, before: float) -> None:
         """Forget the dead that died before C{before}: their logins have run out by now."""
-        for host, names in list(self._dead.items()):
-            for name in [name for name in names if self._lines[name].died < before]:
-                self.revive_one(name, host)
+        while self._buried:
+            line = self._buried[0]
+            name = line.destination.name
+            is_dead = self._lines.get(name) is line
+            if is_dead and line.died >= before:
+                break
+            self._buried.popleft()
+            if is_dead:
+                self.revive_one(name, line.destination.host)
 
     def stop(self) -> None:
         """Give up everything that waits or is to be retried."""
@@ -185,6 +192,7 @@ class Courier:
                 self._tell(letter, Outcome.DROPPED)
         self._lines.clear()
         self._dead.clear()
+        self._buried.clear()
         self.queued = 0
 
     def _replace(self, line: _Line, key: Hashable) -> None:
@@ -286,6 +294,7 @@ class Courier:
         destination = line.destination
         line.dead, line.died = True, self._clock.seconds()
         self._dead.setdefault(destination.host, set()).add(destination.name)
+        self._buried.append(line)
         self._log.warn("call-back {name} is dead", name=destination.name)
         for retry in line.retries.values():
             retry.cancel()

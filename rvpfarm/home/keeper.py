@@ -6,7 +6,7 @@ Nodes come into being when somebody first calls at them and go when nothing is l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
+from typing import Any, Protocol
 
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.home.leases import LeaseBook
@@ -25,6 +25,8 @@ from rvpfarm.protocol.xml import QName
 #: watchers see it leave and come back (product D15); they may see it up to 5 s late (protocol notes 5.2),
 #: of which the sweep takes one.
 GRACE_SECONDS = 3.0
+#: How many leases of each kind are looked at in one turn of the loop: a few milliseconds' worth.
+SLICE = 100
 
 
 class Census(Protocol):
@@ -107,10 +109,13 @@ class Keeper:
         return node
 
     def sweep(self, now: float) -> Iterator[tuple[Node, list[Change], list[News]]]:
-        """Let lapse what is due: per node, what the journal is to keep and what watchers are to hear."""
+        """Let lapse what is due: per node, what the journal is to keep and what watchers are to hear.
+
+        Of a mass of leases it takes a slice; L{behind} then says that there is more.
+        """
         for kind in (Kind.LOGIN, Kind.PROPERTY):
             leases = self.books.leases(kind)
-            for subscription in leases.sweep(now):
+            for subscription in leases.sweep(now, SLICE):
                 self._census.lease_expired("login" if kind is Kind.LOGIN else "property")
                 node = self._nodes.get(subscription.node)
                 if node is None:
@@ -118,19 +123,25 @@ class Keeper:
                 self.books.remove(node, subscription)
                 yield node, [DropSubscription(subscription.id)], []
                 self.settle(node)
-        for view in self.keeping.views.sweep(now - GRACE_SECONDS):
+        for view in self.keeping.views.sweep(now - GRACE_SECONDS, SLICE):
             self._census.lease_expired("presence")
             node = self._nodes.get(view.node)
             if node is None:
                 continue
             yield node, *lapse_view(node, view, self.keeping, now)
             self.settle(node)
-        for prop in self.keeping.properties.sweep(now):
+        for prop in self.keeping.properties.sweep(now, SLICE):
             node = self._nodes.get(prop.node)
             if node is None:
                 continue
             yield node, *lapse_property(node, prop)
             self.settle(node)
+
+    def behind(self, now: float) -> bool:
+        """Has the last L{sweep} left anything for the next turn of the loop?"""
+        books, keeping = self.books, self.keeping
+        leases: tuple[LeaseBook[Any], ...] = (books.logins, books.watchers, keeping.properties)
+        return keeping.views.behind(now - GRACE_SECONDS) or any(each.behind(now) for each in leases)
 
     def end_views(self, node: Node, address: str) -> tuple[list[Change], list[News]]:
         """Nobody can be reached at C{address} any more: the views made there are over."""

@@ -11,7 +11,7 @@ from typing import cast
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -105,6 +105,7 @@ class Home(Service):
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._swept: Deferred[LoopingCall] | None = None
+        self._rest: IDelayedCall | None = None
         self._show()
 
     def startService(self) -> None:
@@ -125,6 +126,9 @@ class Home(Service):
         super().stopService()
         if self._sweeper.running:
             self._sweeper.stop()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self._reviews.stop()
         self.herald.stop()
         self.courier.stop()
@@ -344,12 +348,21 @@ class Home(Service):
         now = self._clock.seconds()
         self.courier.prune(now - LONGEST)
         self.herald.prune(now)
+        if self._rest is None:
+            self._lapse()
+
+    def _lapse(self) -> None:
+        """Let lapse one slice of what is due, and come back for the rest: other work goes on in between."""
+        self._rest = None
+        now = self._clock.seconds()
         try:
             for node, changes, news in self.keeper.sweep(now):
                 self._keep(changes)
                 self._announce(node, news, now)
         except Exception:  # or the loop would end here, in silence
             self._log.failure("the sweep failed")
+        if self.keeper.behind(now):
+            self._rest = self._clock.callLater(0, self._lapse)
 
     def _died(self, destination: Destination, key: str) -> None:
         """A call-back is dead: a place whose every call-back is dead has no say any more (5.3 rule 9)."""
