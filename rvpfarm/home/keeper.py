@@ -5,7 +5,8 @@ Nodes come into being when somebody first calls at them and go when nothing is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol
 
 from rvpfarm.directory.model import Account, Farm
@@ -14,10 +15,18 @@ from rvpfarm.home.node import News, Node, Property, Subscription
 from rvpfarm.home.presence import View
 from rvpfarm.home.privacy import review
 from rvpfarm.home.properties import Keeping, lapse_property, lapse_view
-from rvpfarm.home.records import Change, DropNode, DropSubscription, DropView, Saved
-from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, restored
+from rvpfarm.home.records import (
+    Change,
+    DropNode,
+    DropSubscription,
+    DropView,
+    Saved,
+    SavedSubscription,
+    Subscriber,
+)
+from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds
 from rvpfarm.protocol.acls import parse_acl
-from rvpfarm.protocol.address import Names
+from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.headers import Kind
 from rvpfarm.protocol.xml import QName
 
@@ -56,6 +65,7 @@ class Keeper:
         self._census = census
         self._nodes: dict[str, Node] = {}
         self._policies: dict[str, tuple[str, ...]] = {}
+        self._restored: dict[Subscriber, Subscriber] = {}
         self.books = Books(SubscriptionIds(None), census.call_back_blocked, census.lease_renewed)
         views: LeaseBook[View] = LeaseBook()
         properties: LeaseBook[Property] = LeaseBook()
@@ -84,12 +94,14 @@ class Keeper:
         else:
             self._nodes.setdefault(node.key, node)
 
-    def restore(self, saved: Saved, names: Names, now: float) -> None:
-        """Take up what was kept before a restart; what has run out meanwhile lapses at the next sweep."""
-        self.books.ids = SubscriptionIds(saved.meta.get(IDS_META))
-        for row in saved.subscriptions:
-            subscription = restored(row, names)
-            self.books.enter(self._node(row.node), subscription, row.until)
+    def restore(self, saved: Saved, names: Names) -> None:
+        """Take up a piece of what was kept before a restart; what has run out lapses at the next sweep.
+
+        L{resume} ends it, and L{forget} begins anew.
+        """
+        if IDS_META in saved.meta:
+            self.books.ids = SubscriptionIds(saved.meta[IDS_META])
+        self._restore_subscriptions(saved.subscriptions, names)
         for kept in saved.views:
             view = View(kept.node, kept.id, kept.state, kept.default, kept.seconds, kept.address, kept.order)
             self._node(kept.node).views.restore(view)
@@ -101,6 +113,35 @@ class Keeper:
                 self.keeping.properties.grant(prop, each.until)
         for acl in saved.acls:
             self._node(acl.node).set_acl(parse_acl(acl.xml, names))
+
+    def _restore_subscriptions(self, rows: Iterable[SavedSubscription], names: Names) -> None:
+        """The same for subscriptions, of which there may be millions."""
+        nodes, enter = self._nodes, self.books.enter
+        last: Subscriber | None = None
+        for number, key, kind, kept, until in rows:
+            if kept is not last:  # they come client by client, for the most part
+                last, subscriber = kept, self._restore_subscriber(kept, names)
+            node = nodes.get(key)
+            if node is None:
+                node = nodes[key] = Node(key)
+            enter(node, Subscription(number, node.key, kind, subscriber), until)
+
+    def _restore_subscriber(self, kept: Subscriber, names: Names) -> Subscriber:
+        """C{kept} as the farm's names have it now, the same one each time."""
+        subscriber = self._restored.get(kept)
+        if subscriber is None:
+            callee = parse_call_back(kept.call_back, names).principal
+            subscriber = self._restored[kept] = replace(kept, callee=callee) if callee else kept
+        return subscriber
+
+    def forget(self) -> None:
+        """What was taken up so far cannot be trusted: there is nothing kept."""
+        self._nodes.clear()
+        self._restored.clear()
+        self.books.clear()
+        self.books.ids = SubscriptionIds(None)
+        self.keeping.views.clear()
+        self.keeping.properties.clear()
 
     def _node(self, key: str) -> Node:
         node = self._nodes.get(key)
@@ -170,22 +211,25 @@ class Keeper:
             node.views.end(view)
             self.keeping.views.drop(view)
         news = node.state_news(before)
+        changes: list[Change] = []
         for kind in (Kind.LOGIN, Kind.PROPERTY):
             for subscription in list(node.subscriptions(kind).values()):
                 self.books.remove(node, subscription)
+                changes.append(DropSubscription(subscription.id))
         for prop in node.properties.values():
             self.keeping.properties.drop(prop)
         self._nodes.pop(node.key, None)
-        return [DropNode(node.key)], news
+        return [*changes, DropNode(node.key)], news
 
     def resume(self, farm: Farm) -> None:
         """After L{restore}: work out who may watch; what each was told is taken to be the present state."""
+        self._restored = {}
         self._policies = _policies(farm)
         for node in self._nodes.values():
             if node.own_acl is not None or self._policies.get(node.domain) != _EVERYBODY:
                 review(node, farm)
-            for watcher in node.watchers.values():
-                watcher.told = node.state_for(watcher.principal)
+            for watcher, state in node.states():
+                watcher.told = state
 
     def farm_changed(self, farm: Farm) -> list[Node]:
         """Farm-wide settings changed: what follows from them is worked out anew when needed.

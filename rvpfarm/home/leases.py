@@ -40,6 +40,13 @@ class LeaseBook(Generic[T]):
         """How many are held."""
         return self._held
 
+    def clear(self) -> None:
+        """Nobody holds anything any more."""
+        self._due.clear()
+        self._seconds.clear()
+        self._looking.clear()
+        self._held = 0
+
     def grant(self, item: T, until: float) -> None:
         """Hold C{item} to C{until}; a second grant renews or shortens the first."""
         if item.until == LAPSED:

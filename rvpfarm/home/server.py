@@ -31,7 +31,7 @@ from rvpfarm.home.notifying import Relay, notify
 from rvpfarm.home.patience import Patience
 from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
-from rvpfarm.home.records import Change
+from rvpfarm.home.records import Change, Saved
 from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.address import Principal, Target, parse_target
@@ -111,12 +111,16 @@ class Home(Service):
     def startService(self) -> None:
         """Take up what the journal kept, then begin to sweep leases."""
         farm, now = self._directory.farm(), self._clock.seconds()
-        saved = self._journal.load()
-        self.keeper.restore(saved, names_of(farm), now)
+        names = names_of(farm)
+
+        def take(saved: Saved) -> None:
+            self.keeper.restore(saved, names)
+            for row in saved.subscriptions:
+                if row.kind is Kind.LOGIN and row.subscriber.proof in PROVED:
+                    self._gate.recall(row.subscriber.principal, row.subscriber.peer, now)
+
+        self._journal.load(take, self.keeper.forget)
         self.keeper.resume(farm)
-        for row in saved.subscriptions:
-            if row.kind == Kind.LOGIN.value and row.proof in PROVED:
-                self._gate.recall(row.principal, row.peer, now)
         self._directory.watch(self._directory_changed)
         super().startService()
         self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)
