@@ -24,9 +24,9 @@ from rvpfarm.home.records import (
     SavedSubscription,
     Subscriber,
 )
-from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds
+from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, callee_of
 from rvpfarm.protocol.acls import parse_acl
-from rvpfarm.protocol.address import Names, parse_call_back
+from rvpfarm.protocol.address import Names
 from rvpfarm.protocol.headers import Kind
 from rvpfarm.protocol.xml import QName
 
@@ -116,7 +116,8 @@ class Keeper:
 
     def _restore_subscriptions(self, rows: Iterable[SavedSubscription], names: Names) -> None:
         """The same for subscriptions, of which there may be millions."""
-        nodes, enter = self._nodes, self.books.enter
+        nodes, books, login = self._nodes, self.books, Kind.LOGIN
+        grant = books.watchers.grant
         last: Subscriber | None = None
         for number, key, kind, kept, until in rows:
             if kept is not last:  # they come client by client, for the most part
@@ -124,13 +125,18 @@ class Keeper:
             node = nodes.get(key)
             if node is None:
                 node = nodes[key] = Node(key)
-            enter(node, Subscription(number, node.key, kind, subscriber), until)
+            subscription = Subscription(number, node.key, kind, subscriber)
+            if kind is login:
+                books.enter(node, subscription, until)
+            else:  # as that does, without asking again what it is
+                node.watchers[number] = subscription
+                grant(subscription, until)
 
     def _restore_subscriber(self, kept: Subscriber, names: Names) -> Subscriber:
         """C{kept} as the farm's names have it now, the same one each time."""
         subscriber = self._restored.get(kept)
         if subscriber is None:
-            callee = parse_call_back(kept.call_back, names).principal
+            callee = callee_of(kept, names)
             subscriber = self._restored[kept] = replace(kept, callee=callee) if callee else kept
         return subscriber
 
@@ -228,8 +234,7 @@ class Keeper:
         for node in self._nodes.values():
             if node.own_acl is not None or self._policies.get(node.domain) != _EVERYBODY:
                 review(node, farm)
-            for watcher, state in node.states():
-                watcher.told = state
+            node.believe_told()
 
     def farm_changed(self, farm: Farm) -> list[Node]:
         """Farm-wide settings changed: what follows from them is worked out anew when needed.

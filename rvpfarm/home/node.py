@@ -229,17 +229,20 @@ class Node:
     def late_news(self) -> list[News]:
         """Who has still to hear of the present state, since L{state_news} was kept back from them."""
         behind: dict[str, list[Subscription]] = {}
-        for watcher, state in self.states():
+        key, own = self.key, self.views.effective
+        shown = visible(own)
+        for watcher in self.watchers.values():
+            state = own if watcher.subscriber.principal == key else shown
             if watcher.told != state and watcher.sees:
                 behind.setdefault(state, []).append(watcher)
         return [News(tuple(watchers), (render_state(state),), state) for state, watchers in behind.items()]
 
-    def states(self) -> Iterator[tuple[Subscription, str]]:
-        """Each watcher with the state as it is seen by whoever it belongs to; see L{state_for}."""
+    def believe_told(self) -> None:
+        """Take each watcher to know the present state as he sees it; see L{state_for}."""
         key, own = self.key, self.views.effective
         shown = visible(own)
         for watcher in self.watchers.values():
-            yield watcher, own if watcher.subscriber.principal == key else shown
+            watcher.told = own if watcher.subscriber.principal == key else shown
 
     def property_news(self, props: tuple[str, ...]) -> list[News]:
         """Who is to hear of a change to properties other than the state."""

@@ -24,6 +24,7 @@ from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.delivery import Answer, Herald, Sender
 from rvpfarm.home.fanout import Acknowledgement
 from rvpfarm.home.fanout import Outcome as Delivered
+from rvpfarm.home.garbage import lasting
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.keeper import Keeper
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
@@ -119,8 +120,9 @@ class Home(Service):
                 if row.kind is Kind.LOGIN and row.subscriber.proof in PROVED:
                     self._gate.recall(row.subscriber.principal, row.subscriber.peer, now)
 
-        self._journal.load(take, self.keeper.forget)
-        self.keeper.resume(farm)
+        with lasting():
+            self._journal.load(take, self.keeper.forget)
+            self.keeper.resume(farm)
         self._directory.watch(self._directory_changed)
         super().startService()
         self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from rvpfarm.auth.challenge import Identity
@@ -18,7 +19,7 @@ from rvpfarm.home.records import (
     SavedSubscription,
     Subscriber,
 )
-from rvpfarm.protocol.address import CallBack, parse_call_back
+from rvpfarm.protocol.address import CallBack, Names, parse_call_back
 from rvpfarm.protocol.calls import (
     BadRequest,
     Busy,
@@ -47,6 +48,8 @@ MOST_LOGINS, MOST_WATCHERS = 32, 20000
 #: How many subscribers are remembered so that their next subscriptions share what they have in common; beyond
 #: this many all are forgotten, since a client subscribes to its contacts one after the other.
 REMEMBERED = 5000
+#: A normalised URL at an IPv4 address, which nearly all clients listen at.
+_LISTENER = re.compile(r"http://([0-9.]+)(?::[0-9]+)?/")
 
 
 class SubscriptionIds:
@@ -311,6 +314,17 @@ def saved(subscription: Subscription) -> SavedSubscription:
     return SavedSubscription(
         subscription.id, subscription.node, subscription.kind, subscription.subscriber, subscription.until
     )
+
+
+def callee_of(subscriber: Subscriber, names: Names) -> str:
+    """The C{callee} of a subscriber that was written down, as the farm's names have it now."""
+    call_back = subscriber.call_back
+    if call_back == subscriber.url:
+        return subscriber.principal
+    listener = _LISTENER.match(call_back)
+    if listener is not None and names.domain_of(listener[1]) is None:
+        return ""
+    return parse_call_back(call_back, names).principal or ""
 
 
 def _find(node: Node, visit: Visit, number: int) -> Subscription:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from sys import intern
 from typing import Any, cast
 
@@ -212,7 +212,7 @@ def _put_subscriptions(rows: Sequence[SavedSubscription], numbers: Numbers) -> I
 def pieces(database: sqlite3.Connection) -> Iterator[Saved]:
     """Every row of every table, a piece at a time.
 
-    Strings that repeat are kept once.
+    Strings that repeat are kept once, other than the nodes of subscriptions.
 
     @raise ValueError: the rows make no sense; so does C{TypeError}.
     """
@@ -251,16 +251,21 @@ def _subscriptions(database: sqlite3.Connection) -> Iterator[Saved]:
     subscribers: dict[int, Subscriber] = {}
     for rows in _read(database, "SELECT id, principal, url, call_back, peer, proof FROM subscribers"):
         subscribers.update((number, Subscriber(*map(intern, texts))) for number, *texts in rows)
-    kinds = {False: Kind.PROPERTY, True: Kind.LOGIN}
+    kinds = (Kind.PROPERTY, Kind.LOGIN)
     for rows in _read(database, "SELECT * FROM subscriptions ORDER BY id"):
+        if set(map(type, map(_NODE, rows))) != {str}:  # L{intern} would say so too, but here it costs seconds
+            raise ValueError("a subscription is to no node")
         try:
             kept = [
-                SavedSubscription(number, intern(node), kinds[is_login], subscribers[subscriber], until)
+                SavedSubscription(number, node, kinds[is_login], subscribers[subscriber], until)
                 for number, node, is_login, subscriber, until in rows
             ]
-        except KeyError as problem:
+        except LookupError as problem:
             raise ValueError(f"a subscription is of no kind or nobody's: {problem}") from problem
         yield Saved(subscriptions=tuple(kept))
+
+
+_NODE = itemgetter(1)
 
 
 def _read(database: sqlite3.Connection, statement: str) -> Iterator[list[tuple[Any, ...]]]:

@@ -19,6 +19,7 @@ from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Directory
 from rvpfarm.discovery.lookup import Locator
 from rvpfarm.discovery.strangers import Strangers
+from rvpfarm.home.garbage import GarbageWatch
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.reach import barred
 from rvpfarm.home.server import Home
@@ -96,6 +97,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         strangers=strangers,
     )
     home.setServiceParent(top)
+    GarbageWatch().setServiceParent(top)
     admission = Admission(Limits().in_work)
     metrics.gauge("queue_depth", lambda: admission.in_work, queue="inbound")
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
