@@ -59,6 +59,8 @@ def makeService(options: Options, reactor: Any = None) -> IService:
 
     def missing() -> Sequence[str]:
         """What is not running yet."""
+        if not home.running:  # the addresses are taken long before
+            return ("its state is not taken up",)
         return () if calls_at.listening and links_at.listening else ("not listening",)
 
     name = options["name"]
