@@ -6,7 +6,6 @@ Nodes come into being when somebody first calls at them and go when nothing is l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any, Protocol
 
 from rvpfarm.directory.model import Account, Farm
@@ -137,7 +136,12 @@ class Keeper:
         subscriber = self._restored.get(kept)
         if subscriber is None:
             callee = callee_of(kept, names)
-            subscriber = self._restored[kept] = replace(kept, callee=callee) if callee else kept
+            subscriber = kept
+            if callee:
+                subscriber = Subscriber(
+                    kept.principal, kept.url, kept.call_back, kept.peer, kept.proof, callee
+                )
+            self._restored[kept] = subscriber
         return subscriber
 
     def forget(self) -> None:
