@@ -38,7 +38,16 @@ from rvpfarm.home.records import (
 from rvpfarm.home.subscribing import IDS_META
 from rvpfarm.protocol.headers import Kind
 from rvpfarm.tap.home import STATE_FILE
-from tests.bench.farm import DOMAIN, HOST, BenchFarm, Process, bench_farm, cpu_seconds, resident_bytes
+from tests.bench.farm import (
+    DOMAIN,
+    HOST,
+    BenchFarm,
+    Process,
+    bench_farm,
+    cpu_seconds,
+    resident_bytes,
+    starved_seconds,
+)
 from tests.bench.renewing import Answered, Asking, Clients, listing, renewing, signing_in, watching
 from tests.support.processes import scratch
 
@@ -175,6 +184,7 @@ class Figures:
         busy one no loop can be better than that.
     @ivar answer_p50_ms: from when a renewal was due to its answer, the challenge included.
     @ivar cpu_percent: of one core.
+    @ivar starved_percent: of the time the loop's thread could have run and had no core: others were at work.
     @ivar failed: calls that were not answered as they should be.
     @ivar lost: of C{sampled} calls that were answered before C{kill -9}, those not kept.
     """
@@ -194,6 +204,7 @@ class Figures:
     answer_p50_ms: float
     answer_p99_ms: float
     cpu_percent: float
+    starved_percent: float
     failed: int
     restart_seconds: float
     sampled: int
@@ -227,11 +238,14 @@ def _measure(
     say(f"serves after {start_seconds:.1f} s")
     resident, start_cpu_seconds = resident_bytes(home.pid) / 1e6, cpu_seconds(home.pid)
     clients = Clients(HOST, home.port)
-    cpu, began, before = cpu_seconds(home.pid), time.monotonic(), _lags(home)
+    cpu, starved = cpu_seconds(home.pid), starved_seconds(home.pid)
+    began, before = time.monotonic(), _lags(home)
     with _machine_lags() as machine:
         asyncio.run(clients.work(population.calls(), population.rate, seconds))
     lags = {bound: number - before[bound] for bound, number in _lags(home).items()}
-    cpu_percent = 100 * (cpu_seconds(home.pid) - cpu) / (time.monotonic() - began)
+    percent = 100 / (time.monotonic() - began)
+    cpu_percent = percent * (cpu_seconds(home.pid) - cpu)
+    starved_percent = percent * (starved_seconds(home.pid) - starved)
     loaded = resident_bytes(home.pid) / 1e6
     took = sorted(answered.seconds for answered in clients.answered)
     failed = [answered for answered in clients.answered if answered.status not in (200, 207)]
@@ -258,6 +272,7 @@ def _measure(
         answer_p50_ms=round(1000 * took[len(took) // 2], 2),
         answer_p99_ms=round(1000 * took[len(took) * 99 // 100], 2),
         cpu_percent=round(cpu_percent, 1),
+        starved_percent=round(starved_percent, 1),
         failed=len(failed),
         restart_seconds=round(restart_seconds, 2),
         sampled=sampled,
