@@ -165,6 +165,7 @@ class Courier:
         self._dead: dict[str, set[str]] = {}
         self._stopped = False
         self.queued = self.under_way = 0
+        self._buried: deque[_Line] = deque()  # the dead, and some that live again, longest first
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
@@ -208,9 +209,15 @@ class Courier:
 
     def prune(self, before: float) -> None:
         """Forget the dead that died before C{before}: their logins have run out by now."""
-        for host, names in list(self._dead.items()):
-            for name in [name for name in names if self._lines[name].died < before]:
-                self.revive_one(name, host)
+        while self._buried:
+            line = self._buried[0]
+            name = line.destination.name
+            is_dead = self._lines.get(name) is line
+            if is_dead and line.died >= before:
+                break
+            self._buried.popleft()
+            if is_dead:
+                self.revive_one(name, line.destination.host)
 
     def stop(self) -> None:
         """Give up everything that waits or is to be retried, and send nothing more."""
@@ -224,6 +231,7 @@ class Courier:
                 self._tell(letter, Outcome.DROPPED)
         self._lines.clear()
         self._dead.clear()
+        self._buried.clear()
         self.queued = 0
 
     def _replace(self, line: _Line, newer: Letter) -> None:
@@ -345,6 +353,7 @@ class Courier:
         destination = line.destination
         line.dead, line.died = True, self._clock.seconds()
         self._dead.setdefault(destination.host, set()).add(destination.name)
+        self._buried.append(line)
         self._log.warn("call-back {name} is dead", name=destination.name)
         for _, retry in line.retries.values():
             retry.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from rvpfarm.home.records import Change, Saved
-from rvpfarm.home.tables import APPLICATION, SCHEMA, VERSION, read_rows, runs
+from rvpfarm.home.tables import APPLICATION, CONVERSION, SCHEMA, VERSION, Numbers, pieces, steps
 from rvpfarm.protocol.calls import Busy
 
 #: Called in the reactor's thread once a write is on disk (with C{None}) or has failed.
@@ -103,6 +103,7 @@ class Journal(Service):
         self._queue_limit = queue_limit
         self._lazy_seconds = lazy_seconds
         self._database: sqlite3.Connection | None = None
+        self._numbers: Numbers | None = None
         self._thread: threading.Thread | None = None
         self._stopped: Deferred[None] | None = None
         self._closed = False
@@ -118,17 +119,22 @@ class Journal(Service):
         """How many changes are on their way to the disk."""
         return self._under_way
 
-    def load(self) -> Saved:
+    def load(self, take: Callable[[Saved], None], forget: Callable[[], None]) -> None:
         """Read everything back.  For the time before serving: it waits for the disk.
 
+        @param take: given what there is, piece by piece.
+        @param forget: told that what was given so far was damaged, before it all begins anew.
         @raise JournalUnusable: there is nothing to be done without the administrator.
         """
         database = self._open()
         for _ in range(2):
             try:
-                return read_rows(database)
-            except (sqlite3.DatabaseError, ValueError, TypeError) as problem:
+                for piece in _intact(database):
+                    take(piece)
+                return
+            except _Damaged as problem:
                 self._log.warn("journal {path} cannot be read: {problem}", path=self._path, problem=problem)
+                forget()
                 database.close()
                 self._move_aside()
                 self._database = None
@@ -219,16 +225,16 @@ class Journal(Service):
 
     def _transact(self, batch: list[_Write]) -> None:
         """One transaction, whole or not at all."""
-        database = self._database
+        database, numbers = self._database, self._numbers
         assert database is not None
-        steps = [change for write in batch for change in write.changes]
-        if not steps:
+        assert numbers is not None
+        changes = [change for write in batch for change in write.changes]
+        if not changes:
             return
         try:
             database.execute("BEGIN IMMEDIATE")
-            for statements, rows in runs(steps):
-                for statement in statements:
-                    database.executemany(statement, rows)
+            for statement, rows in steps(changes, numbers):
+                database.executemany(statement, rows)
             database.execute("COMMIT")
         except BaseException:
             if database.in_transaction:
@@ -320,6 +326,7 @@ class Journal(Service):
             if verdict != "ok":
                 raise _Damaged(verdict)
             self.incarnation = _begin(database, version, int(self._reactor.seconds()))
+            self._numbers = Numbers(database)
         except sqlite3.DatabaseError as problem:
             database.close()
             if _is_damage(problem):
@@ -339,9 +346,9 @@ class Journal(Service):
         if application != APPLICATION:
             raise JournalUnusable(f"{self._path} is a database, but not a home's journal: name another file.")
         (version,) = database.execute("PRAGMA user_version").fetchone()
-        if version != VERSION:
+        if version not in (1, VERSION):
             raise _Damaged(f"its layout has version {version}, not {VERSION}")
-        return VERSION
+        return int(version)
 
     def _move_aside(self) -> None:
         """Rename the database and what belongs to it, so that a new one can be begun."""
@@ -353,18 +360,28 @@ class Journal(Service):
                 part.rename(f"{aside}{suffix}")
 
 
+def _intact(database: sqlite3.Connection) -> Iterator[Saved]:
+    """What is in the database, piece by piece.
+
+    @raise _Damaged: a piece of it cannot be read.
+    """
+    try:
+        yield from pieces(database)
+    except (sqlite3.DatabaseError, ValueError, TypeError) as problem:
+        raise _Damaged(str(problem)) from problem
+
+
 def _begin(database: sqlite3.Connection, version: int, least: int) -> int:
-    """Make the tables if need be, and count this start.
+    """Make the tables if need be, or convert those of version 1, and count this start: all or nothing.
 
     @param least: an incarnation number that was not reached before.
     @return: the new incarnation number.
     """
     database.execute("BEGIN IMMEDIATE")
-    if version == 0:
-        for statement in SCHEMA:
-            database.execute(statement)
-        database.execute(f"PRAGMA application_id = {APPLICATION}")
-        database.execute(f"PRAGMA user_version = {VERSION}")
+    for statement in {0: SCHEMA, 1: CONVERSION}.get(version, ()):
+        database.execute(statement)
+    database.execute(f"PRAGMA application_id = {APPLICATION}")
+    database.execute(f"PRAGMA user_version = {VERSION}")
     row = database.execute("SELECT value FROM meta WHERE key = '#incarnation'").fetchone()
     incarnation = least if row is None else max(least, int(row[0]) + 1)
     database.execute("REPLACE INTO meta VALUES ('#incarnation', ?)", (str(incarnation),))

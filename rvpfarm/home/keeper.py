@@ -5,8 +5,8 @@ Nodes come into being when somebody first calls at them and go when nothing is l
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
 
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.home.leases import LeaseBook
@@ -14,8 +14,16 @@ from rvpfarm.home.node import News, Node, Property, Subscription
 from rvpfarm.home.presence import View
 from rvpfarm.home.privacy import review
 from rvpfarm.home.properties import Keeping, lapse_property, lapse_view
-from rvpfarm.home.records import Change, DropNode, DropSubscription, DropView, Saved
-from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, restored
+from rvpfarm.home.records import (
+    Change,
+    DropNode,
+    DropSubscription,
+    DropView,
+    Saved,
+    SavedSubscription,
+    Subscriber,
+)
+from rvpfarm.home.subscribing import IDS_META, Books, SubscriptionIds, callee_of
 from rvpfarm.protocol.acls import parse_acl
 from rvpfarm.protocol.address import Names
 from rvpfarm.protocol.headers import Kind
@@ -25,6 +33,8 @@ from rvpfarm.protocol.xml import QName
 #: watchers see it leave and come back (product D15); they may see it up to 5 s late (protocol notes 5.2),
 #: of which the sweep takes one.
 GRACE_SECONDS = 3.0
+#: How many leases of each kind are looked at in one turn of the loop: a few milliseconds' worth.
+SLICE = 100
 
 
 class Census(Protocol):
@@ -54,6 +64,7 @@ class Keeper:
         self._census = census
         self._nodes: dict[str, Node] = {}
         self._policies: dict[str, tuple[str, ...]] = {}
+        self._restored: dict[Subscriber, Subscriber] = {}
         self.books = Books(SubscriptionIds(None), census.call_back_blocked, census.lease_renewed)
         views: LeaseBook[View] = LeaseBook()
         properties: LeaseBook[Property] = LeaseBook()
@@ -82,12 +93,14 @@ class Keeper:
         else:
             self._nodes.setdefault(node.key, node)
 
-    def restore(self, saved: Saved, names: Names, now: float) -> None:
-        """Take up what was kept before a restart; what has run out meanwhile lapses at the next sweep."""
-        self.books.ids = SubscriptionIds(saved.meta.get(IDS_META))
-        for row in saved.subscriptions:
-            subscription = restored(row, names)
-            self.books.enter(self._node(row.node), subscription, row.until)
+    def restore(self, saved: Saved, names: Names) -> None:
+        """Take up a piece of what was kept before a restart; what has run out lapses at the next sweep.
+
+        L{resume} ends it, and L{forget} begins anew.
+        """
+        if IDS_META in saved.meta:
+            self.books.ids = SubscriptionIds(saved.meta[IDS_META])
+        self._restore_subscriptions(saved.subscriptions, names)
         for kept in saved.views:
             view = View(kept.node, kept.id, kept.state, kept.default, kept.seconds, kept.address, kept.order)
             self._node(kept.node).views.restore(view)
@@ -100,6 +113,46 @@ class Keeper:
         for acl in saved.acls:
             self._node(acl.node).set_acl(parse_acl(acl.xml, names))
 
+    def _restore_subscriptions(self, rows: Iterable[SavedSubscription], names: Names) -> None:
+        """The same for subscriptions, of which there may be millions."""
+        nodes, books, login = self._nodes, self.books, Kind.LOGIN
+        grant = books.watchers.grant
+        last: Subscriber | None = None
+        for number, key, kind, kept, until in rows:
+            if kept is not last:  # they come client by client, for the most part
+                last, subscriber = kept, self._restore_subscriber(kept, names)
+            node = nodes.get(key)
+            if node is None:
+                node = nodes[key] = Node(key)
+            subscription = Subscription(number, node.key, kind, subscriber)
+            if kind is login:
+                books.enter(node, subscription, until)
+            else:  # as that does, without asking again what it is
+                node.watchers[number] = subscription
+                grant(subscription, until)
+
+    def _restore_subscriber(self, kept: Subscriber, names: Names) -> Subscriber:
+        """C{kept} as the farm's names have it now, the same one each time."""
+        subscriber = self._restored.get(kept)
+        if subscriber is None:
+            callee = callee_of(kept, names)
+            subscriber = kept
+            if callee:
+                subscriber = Subscriber(
+                    kept.principal, kept.url, kept.call_back, kept.peer, kept.proof, callee
+                )
+            self._restored[kept] = subscriber
+        return subscriber
+
+    def forget(self) -> None:
+        """What was taken up so far cannot be trusted: there is nothing kept."""
+        self._nodes.clear()
+        self._restored.clear()
+        self.books.clear()
+        self.books.ids = SubscriptionIds(None)
+        self.keeping.views.clear()
+        self.keeping.properties.clear()
+
     def _node(self, key: str) -> Node:
         node = self._nodes.get(key)
         if node is None:
@@ -107,10 +160,13 @@ class Keeper:
         return node
 
     def sweep(self, now: float) -> Iterator[tuple[Node, list[Change], list[News]]]:
-        """Let lapse what is due: per node, what the journal is to keep and what watchers are to hear."""
+        """Let lapse what is due: per node, what the journal is to keep and what watchers are to hear.
+
+        Of a mass of leases it takes a slice; L{behind} then says that there is more.
+        """
         for kind in (Kind.LOGIN, Kind.PROPERTY):
             leases = self.books.leases(kind)
-            for subscription in leases.sweep(now):
+            for subscription in leases.sweep(now, SLICE):
                 self._census.lease_expired("login" if kind is Kind.LOGIN else "property")
                 node = self._nodes.get(subscription.node)
                 if node is None:
@@ -118,19 +174,25 @@ class Keeper:
                 self.books.remove(node, subscription)
                 yield node, [DropSubscription(subscription.id)], []
                 self.settle(node)
-        for view in self.keeping.views.sweep(now - GRACE_SECONDS):
+        for view in self.keeping.views.sweep(now - GRACE_SECONDS, SLICE):
             self._census.lease_expired("presence")
             node = self._nodes.get(view.node)
             if node is None:
                 continue
             yield node, *lapse_view(node, view, self.keeping, now)
             self.settle(node)
-        for prop in self.keeping.properties.sweep(now):
+        for prop in self.keeping.properties.sweep(now, SLICE):
             node = self._nodes.get(prop.node)
             if node is None:
                 continue
             yield node, *lapse_property(node, prop)
             self.settle(node)
+
+    def behind(self, now: float) -> bool:
+        """Has the last L{sweep} left anything for the next turn of the loop?"""
+        books, keeping = self.books, self.keeping
+        leases: tuple[LeaseBook[Any], ...] = (books.logins, books.watchers, keeping.properties)
+        return keeping.views.behind(now - GRACE_SECONDS) or any(each.behind(now) for each in leases)
 
     def end_views(self, node: Node, address: str) -> tuple[list[Change], list[News]]:
         """Nobody can be reached at C{address} any more: the views made there are over."""
@@ -159,22 +221,24 @@ class Keeper:
             node.views.end(view)
             self.keeping.views.drop(view)
         news = node.state_news(before)
+        changes: list[Change] = []
         for kind in (Kind.LOGIN, Kind.PROPERTY):
             for subscription in list(node.subscriptions(kind).values()):
                 self.books.remove(node, subscription)
+                changes.append(DropSubscription(subscription.id))
         for prop in node.properties.values():
             self.keeping.properties.drop(prop)
         self._nodes.pop(node.key, None)
-        return [DropNode(node.key)], news
+        return [*changes, DropNode(node.key)], news
 
     def resume(self, farm: Farm) -> None:
         """After L{restore}: work out who may watch; what each was told is taken to be the present state."""
+        self._restored = {}
         self._policies = _policies(farm)
         for node in self._nodes.values():
             if node.own_acl is not None or self._policies.get(node.domain) != _EVERYBODY:
                 review(node, farm)
-            for watcher in node.watchers.values():
-                watcher.told = node.state_for(watcher.principal)
+            node.believe_told()
 
     def farm_changed(self, farm: Farm) -> list[Node]:
         """Farm-wide settings changed: what follows from them is worked out anew when needed.

@@ -18,7 +18,7 @@ class Leased(Protocol):
 T = TypeVar("T", bound=Leased)
 
 
-#: How much may lapse together in one look of the clock, in seconds.
+#: What ends within so many seconds is looked at together.
 GRAIN_SECONDS = 1.0
 
 
@@ -33,12 +33,19 @@ class LeaseBook(Generic[T]):
     def __init__(self) -> None:
         self._due: dict[int, list[T]] = {}  # by the second in which they may end
         self._seconds: list[int] = []  # a heap of those keys
-        self._early: list[T] = []  # taken out of L{_due} and still to be looked at, the earliest last
+        self._looking: list[T] = []  # taken out of L{_due} and still to be looked at, the first one last
         self._held = 0
 
     def __len__(self) -> int:
         """How many are held."""
         return self._held
+
+    def clear(self) -> None:
+        """Nobody holds anything any more."""
+        self._due.clear()
+        self._seconds.clear()
+        self._looking.clear()
+        self._held = 0
 
     def grant(self, item: T, until: float) -> None:
         """Hold C{item} to C{until}; a second grant renews or shortens the first."""
@@ -56,15 +63,17 @@ class LeaseBook(Generic[T]):
             item.until = LAPSED
 
     def sweep(self, now: float, most: int = 1000) -> list[T]:
-        """Drop the leases due by C{now}, oldest first.
+        """Drop the leases due by C{now}, those of an earlier second first.
 
-        @param most: drop no more than this many, so that a mass lapse does not hold the loop; as many as that
-            returned means there may be more.
+        @param most: look at no more than this many, renewed ones included, so that what was granted to many
+            at the same moment does not hold the loop; see L{behind}.
         """
         lapsed: list[T] = []
         held: list[T] = []
-        while len(lapsed) < most and self._look(now):
-            item = self._early.pop()
+        for _ in range(most):
+            if not self._look(now):
+                break
+            item = self._looking.pop()
             if item.until > now:
                 held.append(item)
             elif item.until != LAPSED:
@@ -74,12 +83,18 @@ class LeaseBook(Generic[T]):
             self._place(item, item.until)
         return lapsed
 
+    def behind(self, now: float) -> bool:
+        """Is there more to sweep already, whatever the last L{sweep} left or was kept from?"""
+        return bool(self._looking) or bool(self._seconds and (self._seconds[0] + 1) * GRAIN_SECONDS <= now)
+
     def _look(self, now: float) -> bool:
-        """Is there anything to look at in L{_early}?"""
-        if not self._early and self._seconds and self._seconds[0] * GRAIN_SECONDS <= now:
-            self._early = self._due.pop(heappop(self._seconds))
-            self._early.sort(key=_until, reverse=True)
-        return bool(self._early)
+        """Is there anything to look at?"""
+        if not self._looking and self._seconds and self._seconds[0] * GRAIN_SECONDS <= now:
+            items = self._due.pop(heappop(self._seconds))
+            # An item that was dropped and granted again, or shortened, has two places until here.
+            self._looking = list(dict.fromkeys(items))
+            self._looking.reverse()
+        return bool(self._looking)
 
     def _place(self, item: T, until: float) -> None:
         second = int(until // GRAIN_SECONDS)
@@ -88,7 +103,3 @@ class LeaseBook(Generic[T]):
             items = self._due[second] = []
             heappush(self._seconds, second)
         items.append(item)
-
-
-def _until(item: Leased) -> float:
-    return item.until

@@ -13,7 +13,7 @@ from rvpfarm.auth.challenge import Identity
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.home.leases import LAPSED
 from rvpfarm.home.presence import Views, visible
-from rvpfarm.home.records import Change
+from rvpfarm.home.records import Change, Subscriber
 from rvpfarm.protocol.acls import Acl, default_acl
 from rvpfarm.protocol.address import Names, Principal
 from rvpfarm.protocol.calls import Call, Forbidden, Reply, Unproven
@@ -26,12 +26,10 @@ from rvpfarm.protocol.xml import QName
 class Subscription:
     """One subscription, of a watcher or of a login.
 
+    There are more of these than of anything else: what many have in common is in L{Subscriber}.
+
     @ivar node: key of the node it is on.
-    @ivar principal: key of its creator; C{url} is the creator's logical URL.
-    @ivar proof: how the creator had proved who it is; needed again when the access list changes.
-    @ivar call_back: the normalised URL to notify.
-    @ivar callee: key of the node to notify when C{call_back} is a logical URL, else empty.
-    @ivar peer: address of the caller that made it.
+    @ivar subscriber: who made it.
     @ivar sees: may see presence.
     @ivar reads: may read the other properties.
     @ivar told: the state it was told last, or empty when that is not known (any more).
@@ -41,17 +39,32 @@ class Subscription:
     id: int
     node: str
     kind: Kind
-    principal: str
-    url: str
-    proof: str
-    call_back: str
-    callee: str
-    peer: str
+    subscriber: Subscriber
     sees: bool = True
     reads: bool = True
     told: str = ""
     heard: str = ""
     until: float = LAPSED
+
+    @property
+    def principal(self) -> str:
+        """Key of its creator."""
+        return self.subscriber.principal
+
+    @property
+    def url(self) -> str:
+        """Logical URL of its creator."""
+        return self.subscriber.url
+
+    @property
+    def call_back(self) -> str:
+        """The normalised URL to notify."""
+        return self.subscriber.call_back
+
+    @property
+    def callee(self) -> str:
+        """Key of the node to notify when L{call_back} is a logical URL, else empty."""
+        return self.subscriber.callee
 
 
 @dataclass(slots=True, eq=False)
@@ -196,8 +209,8 @@ class Node:
     def live_call_backs(self) -> Iterator[str]:
         """The distinct call-back URLs of the places that are logged in (protocol notes 6.2)."""
         if len(self.logins) < 2:
-            return (login.call_back for login in self.logins.values())
-        return iter(dict.fromkeys(login.call_back for login in self.logins.values()))
+            return (login.subscriber.call_back for login in self.logins.values())
+        return iter(dict.fromkeys(login.subscriber.call_back for login in self.logins.values()))
 
     def state_news(self, before: str) -> list[News]:
         """Who is to hear that the effective state is no longer C{before} (5.3 rule 8)."""
@@ -205,11 +218,12 @@ class Node:
         if after == before:
             return []
         news: list[News] = []
+        key = self.key
         seeing = [watcher for watcher in self.watchers.values() if watcher.sees]
-        own = tuple(watcher for watcher in seeing if watcher.principal == self.key)
+        own = tuple(watcher for watcher in seeing if watcher.subscriber.principal == key)
         if own:
             news.append(News(own, (render_state(after),), after))
-        others = tuple(watcher for watcher in seeing if watcher.principal != self.key)
+        others = tuple(watcher for watcher in seeing if watcher.subscriber.principal != key)
         if others and visible(after) != visible(before):
             news.append(News(others, (render_state(visible(after)),), visible(after)))
         return news
@@ -217,11 +231,20 @@ class Node:
     def late_news(self) -> list[News]:
         """Who has still to hear of the present state, since L{state_news} was kept back from them."""
         behind: dict[str, list[Subscription]] = {}
+        key, own = self.key, self.views.effective
+        shown = visible(own)
         for watcher in self.watchers.values():
-            state = self.state_for(watcher.principal)
-            if watcher.sees and watcher.told != state:
+            state = own if watcher.subscriber.principal == key else shown
+            if watcher.told != state and watcher.sees:
                 behind.setdefault(state, []).append(watcher)
         return [News(tuple(watchers), (render_state(state),), state) for state, watchers in behind.items()]
+
+    def believe_told(self) -> None:
+        """Take each watcher to know the present state as he sees it; see L{state_for}."""
+        key, own = self.key, self.views.effective
+        shown = visible(own)
+        for watcher in self.watchers.values():
+            watcher.told = own if watcher.subscriber.principal == key else shown
 
     def property_news(self, props: tuple[str, ...]) -> list[News]:
         """Who is to hear of a change to properties other than the state."""

@@ -80,6 +80,7 @@ def review(node: Node, farm: Farm) -> list[News]:
 
 def _identity(watcher: Subscription) -> Identity:
     """Who made the subscription, as proved at the time."""
-    if not watcher.principal:
-        return Identity(None, watcher.proof)
-    return Identity(Principal(watcher.principal, watcher.url, "/" not in watcher.principal), watcher.proof)
+    who = watcher.subscriber
+    if not who.principal:
+        return Identity(None, who.proof)
+    return Identity(Principal(who.principal, who.url, "/" not in who.principal), who.proof)

@@ -7,32 +7,49 @@ they are to be emitted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rvpfarm.protocol.headers import Kind
 
 
 @dataclass(frozen=True, slots=True)
-class SavedSubscription:
+class Subscriber:
+    """Who subscribes, and where he is told: the same for all contacts that one client watches.
+
+    @ivar principal: key of the principal; empty for an anonymous one.
+    @ivar url: the same as it is to be emitted.
+    @ivar call_back: the normalised URL that notifications go to.
+    @ivar peer: the address that he called from, as the edge of the farm saw it.
+    @ivar proof: how he had proved who he is, as L{rvpfarm.auth.challenge.Identity.proof}; needed again when
+        an access list changes.
+    @ivar callee: key of the node to notify when C{call_back} is a logical URL, else empty.  It follows from
+        C{call_back} and the names of the farm, so it is not written down.
+    """
+
+    principal: str
+    url: str
+    call_back: str
+    peer: str
+    proof: str
+    callee: str = field(default="", compare=False)
+
+
+class SavedSubscription(NamedTuple):
     """One subscription of a node.
+
+    A tuple, since a home may have millions to take up when it starts, and of these it is made fastest.
 
     @ivar id: the C{Subscription-Id}, unique in the home.
     @ivar node: key of the node subscribed to.
-    @ivar kind: C{"pragma/notify"} or C{"update/propchange"}.
-    @ivar principal: key of the principal who made it; empty for an anonymous one.
-    @ivar principal_url: the same as it is to be emitted.
-    @ivar call_back: where notifications go.
+    @ivar subscriber: who made it.
     @ivar until: when it ends.
-    @ivar peer: the address that made it, as the edge of the farm saw it.
-    @ivar proof: how the principal had proved who it is, as L{rvpfarm.auth.challenge.Identity.proof}.
     """
 
     id: int
     node: str
-    kind: str
-    principal: str
-    principal_url: str
-    call_back: str
+    kind: Kind
+    subscriber: Subscriber
     until: float
-    peer: str
-    proof: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +103,17 @@ class SavedProperty:
 
 @dataclass(frozen=True, slots=True)
 class PutSubscription:
-    """A subscription is new, or was refreshed."""
+    """A subscription is new."""
 
     row: SavedSubscription
+
+
+@dataclass(frozen=True, slots=True)
+class RenewSubscription:
+    """A subscription that was put before ends at another time."""
+
+    id: int
+    until: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +170,10 @@ class DropProperty:
 
 @dataclass(frozen=True, slots=True)
 class DropNode:
-    """A node left this home, with everything that was kept for it."""
+    """A node left this home, with everything that was kept for it but its subscriptions.
+
+    Those are dropped one by one: their rows would have to be looked for among all.
+    """
 
     node: str
 
@@ -161,6 +189,7 @@ class PutMeta:
 #: One step of what a home writes down.
 Change = (
     PutSubscription
+    | RenewSubscription
     | DropSubscription
     | PutView
     | DropView
@@ -175,7 +204,7 @@ Change = (
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """Everything that a home had written down when it last ran."""
+    """What a home had written down when it last ran: all of it, or a piece."""
 
     subscriptions: tuple[SavedSubscription, ...] = ()
     views: tuple[SavedView, ...] = ()

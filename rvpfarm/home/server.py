@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall, deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -23,6 +23,7 @@ from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.delivery import Answer, Herald, Sender
 from rvpfarm.home.fanout import Acknowledgement
 from rvpfarm.home.fanout import Outcome as Delivered
+from rvpfarm.home.garbage import lasting
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.keeper import Keeper
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
@@ -30,7 +31,7 @@ from rvpfarm.home.notifying import Relay, notify
 from rvpfarm.home.patience import Patience
 from rvpfarm.home.privacy import access, review
 from rvpfarm.home.properties import propfind, proppatch
-from rvpfarm.home.records import Change
+from rvpfarm.home.records import Change, Saved
 from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.address import Principal, Target, parse_target
@@ -106,17 +107,23 @@ class Home(Service):
         self._sweeper = LoopingCall(self._sweep)
         self._sweeper.clock = clock
         self._swept: Deferred[LoopingCall] | None = None
+        self._rest: IDelayedCall | None = None
         self._show()
 
     def startService(self) -> None:
         """Take up what the journal kept, then begin to sweep leases."""
         farm, now = self._directory.farm(), self._clock.seconds()
-        saved = self._journal.load()
-        self.keeper.restore(saved, names_of(farm), now)
-        self.keeper.resume(farm)
-        for row in saved.subscriptions:
-            if row.kind == Kind.LOGIN.value and row.proof in PROVED:
-                self._gate.recall(row.principal, row.peer, now)
+        names = names_of(farm)
+
+        def take(saved: Saved) -> None:
+            self.keeper.restore(saved, names)
+            for row in saved.subscriptions:
+                if row.kind is Kind.LOGIN and row.subscriber.proof in PROVED:
+                    self._gate.recall(row.subscriber.principal, row.subscriber.peer, now)
+
+        with lasting():
+            self._journal.load(take, self.keeper.forget)
+            self.keeper.resume(farm)
         self._directory.watch(self._directory_changed)
         super().startService()
         self._swept = self._sweeper.start(SWEEP_SECONDS, now=False)
@@ -130,6 +137,9 @@ class Home(Service):
         super().stopService()
         if self._sweeper.running:
             self._sweeper.stop()
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
         self._reviews.stop()
         self.herald.hurry()
         return Deferred.fromCoroutine(self._finish())
@@ -347,12 +357,21 @@ class Home(Service):
         now = self._clock.seconds()
         self.courier.prune(now - LONGEST)
         self.herald.prune(now)
+        if self._rest is None:
+            self._lapse()
+
+    def _lapse(self) -> None:
+        """Let lapse one slice of what is due, and come back for the rest: other work goes on in between."""
+        self._rest = None
+        now = self._clock.seconds()
         try:
             for node, changes, news in self.keeper.sweep(now):
                 self._keep(changes)
                 self._announce(node, news, now)
         except Exception:  # or the loop would end here, in silence
             self._log.failure("the sweep failed")
+        if self.keeper.behind(now):
+            self._rest = self._clock.callLater(0, self._lapse)
 
     def _died(self, destination: Destination, key: str) -> None:
         """A call-back is dead: a place whose every call-back is dead has no say any more (5.3 rule 9)."""

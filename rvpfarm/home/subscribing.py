@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 
 from rvpfarm.auth.challenge import Identity
@@ -9,7 +10,15 @@ from rvpfarm.directory.reach import blocked_by
 from rvpfarm.home.leases import LeaseBook
 from rvpfarm.home.node import News, Node, Outcome, Subscription, Visit
 from rvpfarm.home.properties import readable
-from rvpfarm.home.records import Change, DropSubscription, PutMeta, PutSubscription, SavedSubscription
+from rvpfarm.home.records import (
+    Change,
+    DropSubscription,
+    PutMeta,
+    PutSubscription,
+    RenewSubscription,
+    SavedSubscription,
+    Subscriber,
+)
 from rvpfarm.protocol.address import CallBack, Names, parse_call_back
 from rvpfarm.protocol.calls import (
     BadRequest,
@@ -36,6 +45,11 @@ BLOCK = 1000
 IDS_META = "subscription-ids"
 #: The most that one node keeps of each kind: places logged in, and watchers.
 MOST_LOGINS, MOST_WATCHERS = 32, 20000
+#: How many subscribers are remembered so that their next subscriptions share what they have in common; beyond
+#: this many all are forgotten, since a client subscribes to its contacts one after the other.
+REMEMBERED = 5000
+#: A normalised URL at an IPv4 address, which nearly all clients listen at.
+_LISTENER = re.compile(r"http://([0-9.]+)(?::[0-9]+)?/")
 
 
 class SubscriptionIds:
@@ -81,6 +95,19 @@ class Books:
         self.logins: LeaseBook[Subscription] = LeaseBook()
         self.watchers: LeaseBook[Subscription] = LeaseBook()
         self.online = 0
+        self._subscribers: dict[Subscriber, Subscriber] = {}
+
+    def clear(self) -> None:
+        """Strike off everything."""
+        self.logins.clear()
+        self.watchers.clear()
+        self.online = 0
+
+    def shared(self, subscriber: Subscriber) -> Subscriber:
+        """An equal one that may be in use already."""
+        if len(self._subscribers) >= REMEMBERED:
+            self._subscribers.clear()
+        return self._subscribers.setdefault(subscriber, subscriber)
 
     def leases(self, kind: Kind) -> LeaseBook[Subscription]:
         """The leases of one kind of subscription."""
@@ -173,16 +200,19 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
     number, reserve = books.ids.issue()
     principal = visit.identity.principal
     state = node.state_for(principal.key if principal else "")
+    subscriber = Subscriber(
+        principal=principal.key if principal else "",
+        url=principal.url if principal else "",
+        call_back=call_back.url,
+        peer=visit.call.peer,
+        proof=visit.identity.proof,
+        callee=call_back.principal or "",
+    )
     subscription = Subscription(
         id=number,
         node=node.key,
         kind=kind,
-        principal=principal.key if principal else "",
-        url=principal.url if principal else "",
-        proof=visit.identity.proof,
-        call_back=call_back.url,
-        callee=call_back.principal or "",
-        peer=visit.call.peer,
+        subscriber=books.shared(subscriber),
         reads=kind is Kind.LOGIN or node.allows("read", visit.identity, visit.farm),
         told=state,
         heard=state,
@@ -244,7 +274,7 @@ def _refresh(node: Node, visit: Visit, books: Books, number: int) -> Outcome:
 
     reply = _granted(subscription, _announced(node, visit, asked, number))
     news = _remind(node, subscription)
-    return Outcome(reply, (PutSubscription(saved(subscription)),), news=news, undo=undo)
+    return Outcome(reply, (RenewSubscription(number, subscription.until),), news=news, undo=undo)
 
 
 def _remind(node: Node, watcher: Subscription) -> Sequence[News]:
@@ -299,32 +329,19 @@ def subscriptions(node: Node, visit: Visit) -> Outcome:
 def saved(subscription: Subscription) -> SavedSubscription:
     """The row that the journal keeps of C{subscription}."""
     return SavedSubscription(
-        id=subscription.id,
-        node=subscription.node,
-        kind=subscription.kind.value,
-        principal=subscription.principal,
-        principal_url=subscription.url,
-        proof=subscription.proof,
-        call_back=subscription.call_back,
-        until=subscription.until,
-        peer=subscription.peer,
+        subscription.id, subscription.node, subscription.kind, subscription.subscriber, subscription.until
     )
 
 
-def restored(row: SavedSubscription, names: Names) -> Subscription:
-    """The subscription that the journal kept as C{row}; not yet in a lease book."""
-    callee = parse_call_back(row.call_back, names).principal
-    return Subscription(
-        id=row.id,
-        node=row.node,
-        kind=Kind(row.kind),
-        principal=row.principal,
-        url=row.principal_url,
-        proof=row.proof,
-        call_back=row.call_back,
-        callee=callee or "",
-        peer=row.peer,
-    )
+def callee_of(subscriber: Subscriber, names: Names) -> str:
+    """The C{callee} of a subscriber that was written down, as the farm's names have it now."""
+    call_back = subscriber.call_back
+    if call_back == subscriber.url:
+        return subscriber.principal
+    listener = _LISTENER.match(call_back)
+    if listener is not None and names.domain_of(listener[1]) is None:
+        return ""
+    return parse_call_back(call_back, names).principal or ""
 
 
 def _find(node: Node, visit: Visit, number: int) -> Subscription:

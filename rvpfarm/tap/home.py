@@ -23,6 +23,7 @@ from rvpfarm.directory.model import Home as Record
 from rvpfarm.directory.reach import barred
 from rvpfarm.discovery.lookup import Locator
 from rvpfarm.discovery.strangers import Strangers
+from rvpfarm.home.garbage import GarbageWatch
 from rvpfarm.home.journal import Journal
 from rvpfarm.link.links import Links
 from rvpfarm.observe.metrics import Metrics
@@ -107,6 +108,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         OnStart(hosted.number_start).setServiceParent(top)
         if alone is None:
             sisters[hosted.record.id] = hosted.home.take
+    GarbageWatch().setServiceParent(top)
     callers = list(_call_factories(options, homes, shared))
     listening.extend(_listeners(options, homes, callers, shared))
     heed([calls for _, calls in callers], directory, metrics)

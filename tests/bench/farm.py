@@ -56,6 +56,7 @@ class BenchFarm:
         self.directory = f"sqlite:///{folder}/directory.sqlite"
         self.key_file = folder / "farm.key"
         self._stack = ExitStack()
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._store, _ = handlers.prepare(self.directory, self.key_file)
         handlers.init(self._store)
         handlers.add_domain(self._store, DOMAIN, [MAIL_DOMAIN])
@@ -91,10 +92,11 @@ class BenchFarm:
                     if passwords:
                         put_password(writing, farm, account, PASSWORD)
 
-    def start(self, name: str, *options: str) -> Process:
+    def start(self, name: str, *options: str, seconds: float = PATIENCE_SECONDS) -> Process:
         """Start the server of that name and wait until it is ready.
 
         @param options: further options of its plugin.
+        @param seconds: how long that may take.
         """
         farm = handlers.farm_of(self._store)
         home = next((one for one in farm.homes.values() if one.name == name), None)
@@ -112,8 +114,15 @@ class BenchFarm:
         log = self._stack.enter_context((self.folder / f"{name}.log").open("ab"))
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self._stack.callback(_end, process)
-        wait_ready(metrics, process, self.folder / f"{name}.log")
+        self._running[name] = process
+        wait_ready(metrics, process, self.folder / f"{name}.log", seconds)
         return Process(name, process.pid, record.port, metrics, home.link_port if home else 0)
+
+    def kill(self, name: str) -> None:
+        """End a server without a warning."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait()
 
     def close(self) -> None:
         """End every server."""
@@ -186,6 +195,11 @@ def cpu_seconds(pid: int) -> float:
     """The CPU that a process has used, user and system together, its threads included."""
     words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def starved_seconds(pid: int) -> float:
+    """How long the first thread of a process has waited for a core in all."""
+    return int(Path(f"/proc/{pid}/task/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def resident_bytes(pid: int) -> int:

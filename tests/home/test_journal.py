@@ -18,6 +18,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.home import journal as journal_module
+from rvpfarm.home import tables
 from rvpfarm.home.journal import Journal, JournalUnusable
 from rvpfarm.home.records import (
     Change,
@@ -31,16 +33,42 @@ from rvpfarm.home.records import (
     PutProperty,
     PutSubscription,
     PutView,
+    RenewSubscription,
     Saved,
     SavedAcl,
     SavedProperty,
     SavedSubscription,
     SavedView,
+    Subscriber,
 )
+from rvpfarm.home.tables import REMEMBERED
 from rvpfarm.protocol.calls import Busy
+from rvpfarm.protocol.headers import Kind
 
 PETRA = "im.fabrik.example/instmsg/aliases/petra"
 TOMASZ = "im.fabrik.example/instmsg/aliases/tomasz"
+
+#: The tables of version 1.
+FIRST_LAYOUT = """
+CREATE TABLE subscriptions (
+    id INTEGER PRIMARY KEY, node TEXT NOT NULL, kind TEXT NOT NULL, principal TEXT NOT NULL,
+    principal_url TEXT NOT NULL, call_back TEXT NOT NULL, until REAL NOT NULL, peer TEXT NOT NULL,
+    proof TEXT NOT NULL);
+CREATE TABLE views (
+    node TEXT NOT NULL, id INTEGER NOT NULL, state TEXT NOT NULL, fallback TEXT NOT NULL,
+    until REAL NOT NULL, seconds REAL NOT NULL, address TEXT NOT NULL, position INTEGER NOT NULL,
+    PRIMARY KEY (node, id)) WITHOUT ROWID;
+CREATE TABLE acls (node TEXT PRIMARY KEY, xml BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE properties (
+    node TEXT NOT NULL, namespace TEXT NOT NULL, local TEXT NOT NULL, value TEXT NOT NULL,
+    "default" TEXT, until REAL NOT NULL,
+    PRIMARY KEY (node, namespace, local)) WITHOUT ROWID;
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+PRAGMA application_id = 1381388394;
+PRAGMA user_version = 1;
+INSERT INTO meta VALUES ('#incarnation', '99999999');
+INSERT INTO meta VALUES ('subscription-ids', '1001');
+"""
 
 #: A home of its own: writes subscriptions and prints each id once it is acknowledged, until it is killed.
 CHILD = """
@@ -51,7 +79,7 @@ from tests.home.test_journal import subscription
 from rvpfarm.home.records import PutSubscription
 
 journal = Journal(sys.argv[1], reactor)
-first = journal.load().meta  # opens it
+journal.load(lambda piece: None, lambda: None)  # opens it
 journal.startService()
 base = journal.incarnation * 1000000
 
@@ -70,18 +98,25 @@ reactor.run()
 """
 
 
-def subscription(number: int, node: str = PETRA, until: float = 1000.5) -> SavedSubscription:
+def subscriber(peer: str = "192.0.2.77") -> Subscriber:
+    """Tomasz at that address."""
+    url = "http://im.fabrik.example/instmsg/aliases/Tomasz"
+    return Subscriber(TOMASZ, url, url, peer, "digest")
+
+
+AT_HIS_DESK = subscriber()
+
+
+def subscription(
+    number: int, node: str = PETRA, until: float = 1000.5, subscriber: Subscriber = AT_HIS_DESK
+) -> SavedSubscription:
     """A subscription of tomasz to C{node}."""
     return SavedSubscription(
         id=number,
         node=node,
-        kind="update/propchange",
-        principal=TOMASZ,
-        principal_url="http://im.fabrik.example/instmsg/aliases/Tomasz",
-        call_back="http://im.fabrik.example/instmsg/aliases/Tomasz",
+        kind=Kind.PROPERTY,
+        subscriber=subscriber,
         until=until,
-        peer="192.0.2.77",
-        proof="digest",
     )
 
 
@@ -118,6 +153,40 @@ class Gauge:
         self.sizes.append(size)
 
 
+class Heir:
+    """Takes up what a journal has kept.
+
+    @ivar forgotten: how often it was told to begin anew.
+    """
+
+    def __init__(self) -> None:
+        self.pieces: list[Saved] = []
+        self.forgotten = 0
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.pieces.clear()
+        self.forgotten += 1
+
+    @property
+    def saved(self) -> Saved:
+        """All pieces together."""
+        return Saved(
+            tuple(row for piece in self.pieces for row in piece.subscriptions),
+            tuple(row for piece in self.pieces for row in piece.views),
+            tuple(row for piece in self.pieces for row in piece.acls),
+            tuple(row for piece in self.pieces for row in piece.properties),
+            {key: value for piece in self.pieces for key, value in piece.meta.items()},
+        )
+
+
+def load(journal: Journal) -> Saved:
+    """What C{journal} has kept."""
+    heir = Heir()
+    journal.load(heir.pieces.append, heir.forget)
+    return heir.saved
+
+
 class JournalTestCase(SynchronousTestCase):
     """A journal in a directory of its own, whose thread the test waits for."""
 
@@ -134,7 +203,7 @@ class JournalTestCase(SynchronousTestCase):
     def open(self, **options: Any) -> Journal:
         """A journal that has loaded but not started."""
         journal = Journal(self.file, self.clock, **options)
-        journal.load()
+        load(journal)
         return journal
 
     def stop(self, journal: Journal) -> None:
@@ -157,7 +226,7 @@ class JournalTestCase(SynchronousTestCase):
         """What a new journal on the same file remembers."""
         journal = Journal(self.file, self.clock)
         try:
-            return journal.load()
+            return load(journal)
         finally:
             self.successResultOf(journal.stopService())
 
@@ -217,8 +286,15 @@ class RecordTests(JournalTestCase):
             self.reopened(), Saved(subscriptions=(subscription(6),), views=(view(2),), properties=(keep,))
         )
 
+    def test_renew(self) -> None:
+        """A renewal moves the end of a subscription, and brings none back that has ended."""
+        self.keep(PutSubscription(subscription(5)), PutSubscription(subscription(6)))
+        self.keep(RenewSubscription(5, 7000.25), RenewSubscription(7, 7000.25))
+        self.keep(DropSubscription(6), RenewSubscription(6, 7000.25))
+        self.assertEqual(self.reopened().subscriptions, (subscription(5, until=7000.25),))
+
     def test_drop_node(self) -> None:
-        """A node that leaves takes everything of its own along, and nothing of others."""
+        """A node that leaves takes everything of its own along but its subscriptions, and nothing of others."""
         for node in (PETRA, TOMASZ):
             self.keep(
                 PutSubscription(subscription(len(node), node)),
@@ -226,7 +302,7 @@ class RecordTests(JournalTestCase):
                 PutAcl(SavedAcl(node, b"x")),
                 PutProperty(SavedProperty(node, "urn:x", "b", "2")),
             )
-        self.keep(DropNode(PETRA))
+        self.keep(DropNode(PETRA), DropSubscription(len(PETRA)))
         saved = self.reopened()
         rows = [*saved.subscriptions, *saved.views, *saved.acls, *saved.properties]
         self.assertEqual([row.node for row in rows], [TOMASZ] * 4)
@@ -257,6 +333,140 @@ class RecordTests(JournalTestCase):
         """Nobody but the daemon's own user may read the file."""
         self.keep(PutMeta("a", "b"))
         self.assertEqual(stat.S_IMODE(self.file.stat().st_mode) & 0o077, 0)
+
+
+class SubscriberTests(JournalTestCase):
+    """What the subscriptions of one client have in common is kept once, and no longer than they are."""
+
+    def kept(self) -> list[str]:
+        """The addresses of the subscribers on disk."""
+        database = sqlite3.connect(self.file)
+        try:
+            return [peer for (peer,) in database.execute("SELECT peer FROM subscribers ORDER BY id")]
+        finally:
+            database.close()
+
+    def test_shared(self) -> None:
+        """A contact list has one subscriber, also when it is read again."""
+        self.keep(
+            *(PutSubscription(subscription(number, subscriber=subscriber())) for number in range(1, 31))
+        )
+        self.assertEqual(self.kept(), ["192.0.2.77"])
+        self.assertEqual(len({id(row.subscriber) for row in self.reopened().subscriptions}), 1)
+
+    def test_leaves_with_the_last(self) -> None:
+        """Who has no subscription left is not kept."""
+        elsewhere = subscriber("192.0.2.78")
+        self.keep(
+            PutSubscription(subscription(1)),
+            PutSubscription(subscription(2)),
+            PutSubscription(subscription(3, subscriber=elsewhere)),
+        )
+        self.keep(DropSubscription(1), DropSubscription(3))
+        self.assertEqual(self.kept(), ["192.0.2.77"])
+        self.keep(DropSubscription(2))
+        self.assertEqual(self.kept(), [])
+
+    def test_comes_back(self) -> None:
+        """Who left and subscribes again in the same run, or the same commit, is there again."""
+        journal = self.open()
+        journal.write([PutSubscription(subscription(1)), DropSubscription(1)], None)
+        journal.startService()
+        journal.write([PutSubscription(subscription(2))], self.outcomes.append)
+        self.clock.next()
+        journal.write([DropSubscription(2), PutSubscription(subscription(3))], self.outcomes.append)
+        self.stop(journal)
+        self.assertEqual(self.reopened().subscriptions, (subscription(3),))
+
+    def test_comes_back_after_a_failed_commit(self) -> None:
+        """A subscriber whose first commit failed is written with the next."""
+        journal = self.open()
+        journal.write([PutSubscription(subscription(1)), DropSubscription(2**70)], self.outcomes.append)
+        journal.write([PutSubscription(subscription(2))], self.outcomes.append)
+        journal.startService()
+        self.stop(journal)
+        self.flushLoggedErrors(OverflowError)
+        self.assertEqual(self.reopened().subscriptions, (subscription(2),))
+
+    def test_given_to_another(self) -> None:
+        """A subscription that is put again may be another's; the first one is not kept for it."""
+        here, there = subscriber("192.0.2.1"), subscriber("192.0.2.2")
+        self.keep(
+            PutSubscription(subscription(5, subscriber=here)),
+            PutSubscription(subscription(5, subscriber=there)),
+            PutSubscription(subscription(6, subscriber=here)),
+        )
+        rows = self.reopened().subscriptions
+        self.assertEqual([row.subscriber.peer for row in rows], ["192.0.2.2", "192.0.2.1"])
+        self.keep(PutSubscription(subscription(6, subscriber=there)))
+        self.reopened()
+        self.assertEqual(set(self.kept()), {"192.0.2.2"})
+
+    def test_many(self) -> None:
+        """Subscribers beyond those remembered are read back as they were, in pieces."""
+        rows = tuple(
+            subscription(number, subscriber=subscriber(f"10.0.{number >> 8}.{number & 255}"))
+            for number in range(1, 2 * REMEMBERED + 10)
+        )
+        self.keep(*map(PutSubscription, rows))
+        self.keep(*(RenewSubscription(row.id, 5000.0) for row in rows[:10]))
+        saved = self.reopened().subscriptions
+        self.assertEqual(saved[:10], tuple(row._replace(until=5000.0) for row in rows[:10]))
+        self.assertTrue(saved[10:] == rows[10:])
+
+
+class ConversionTests(JournalTestCase):
+    """A journal of version 1 is taken over when it is opened, and nothing in it is lost."""
+
+    def setUp(self) -> None:
+        """A journal that an earlier version left."""
+        super().setUp()
+        self.rows = [
+            subscription(7),
+            subscription(8, TOMASZ, until=2000.0),
+            SavedSubscription(9, PETRA, Kind.LOGIN, subscriber("192.0.2.78"), 3000.25),
+            subscription(2147483647),
+        ]
+        database = sqlite3.connect(self.file)
+        database.executescript(FIRST_LAYOUT)
+        for row in self.rows:
+            who = row.subscriber
+            values = (row.id, row.node, row.kind.value, who.principal, who.url)
+            values += (who.call_back, row.until, who.peer, who.proof)
+            database.execute("INSERT INTO subscriptions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", values)
+        database.execute(
+            "INSERT INTO views VALUES (?, 1, 'online', 'offline', 99.25, 1200, ?, 3)", (PETRA, "")
+        )
+        database.commit()
+        database.close()
+
+    def test_nothing_is_lost(self) -> None:
+        """Every row is read as it was, at once and after another restart, and the incarnation goes on."""
+        for incarnation in (100000000, 100000001):
+            journal = Journal(self.file, self.clock)
+            saved = load(journal)
+            self.assertEqual(saved.subscriptions, tuple(self.rows))
+            self.assertEqual((len(saved.views), saved.meta), (1, {"subscription-ids": "1001"}))
+            self.assertEqual(journal.incarnation, incarnation)
+            self.successResultOf(journal.stopService())
+        self.assertEqual([path.name for path in self.path.iterdir()], ["home.db"])
+
+    def test_goes_on(self) -> None:
+        """What was taken over is renewed and dropped as anything else."""
+        self.keep(RenewSubscription(7, 9000.0), DropSubscription(8), DropSubscription(9))
+        self.keep(PutSubscription(subscription(10)))
+        kept = self.reopened().subscriptions
+        self.assertEqual(kept, (subscription(7, until=9000.0), subscription(10), self.rows[3]))
+
+    def test_stopped_half_way(self) -> None:
+        """An upgrade that does not come to its end leaves the journal as it was, for the next try."""
+        (*first, last) = tables.CONVERSION
+        self.patch(
+            journal_module, "CONVERSION", (*first, "INSERT INTO meta VALUES ('#incarnation', '1')", last)
+        )
+        self.assertRaises(JournalUnusable, load, Journal(self.file, self.clock))
+        self.patch(journal_module, "CONVERSION", (*first, last))
+        self.assertEqual(self.reopened().subscriptions, tuple(self.rows))
 
 
 class CommitTests(JournalTestCase):
@@ -526,13 +736,38 @@ class TroubleTests(JournalTestCase):
         database.close()
         self.assertTrue(b"tell tale" in self.assert_moved_aside())
 
+    def test_damage_in_the_middle(self) -> None:
+        """What was read before the damage was met is forgotten again, and a fresh journal begun."""
+        self.keep(PutMeta("a", "1"), *(PutSubscription(subscription(number)) for number in range(1, 9000)))
+        database = sqlite3.connect(self.file)
+        database.execute("UPDATE subscriptions SET subscriber = 999 WHERE id = 8000")
+        database.commit()
+        database.close()
+        journal, heir = Journal(self.file, self.clock), Heir()
+        journal.load(heir.pieces.append, heir.forget)
+        self.successResultOf(journal.stopService())
+        self.assertEqual((heir.forgotten, heir.saved), (1, Saved()))
+        self.assertEqual(len(list(self.path.glob("home.db.damaged-*"))), 1)
+
+    def test_heir_that_fails(self) -> None:
+        """A fault of whoever takes it up is not taken for damage."""
+        self.keep(PutMeta("a", "1"))
+        journal = Journal(self.file, self.clock)
+
+        def take(piece: Saved) -> None:
+            raise ValueError("not my day")
+
+        self.assertRaises(ValueError, journal.load, take, lambda: None)
+        self.successResultOf(journal.stopService())
+        self.assertEqual(self.reopened().meta, {"a": "1"})
+
     def test_other_program(self) -> None:
         """The database of some other program is left alone, with a sentence."""
         database = sqlite3.connect(self.file)
         database.execute("CREATE TABLE meta (key, value)")
         database.close()
         content = self.file.read_bytes()
-        problem = self.assertRaises(JournalUnusable, Journal(self.file, self.clock).load)
+        problem = self.assertRaises(JournalUnusable, load, Journal(self.file, self.clock))
         self.assertIn("not a home's journal", str(problem))
         self.assertEqual(self.file.read_bytes(), content)
         self.assertEqual([path.name for path in self.path.iterdir()], ["home.db"])
@@ -550,14 +785,14 @@ class TroubleTests(JournalTestCase):
     def test_second_home(self) -> None:
         """Two homes cannot run on the same state."""
         journal = self.open()
-        problem = self.assertRaises(JournalUnusable, Journal(self.file, self.clock).load)
+        problem = self.assertRaises(JournalUnusable, load, Journal(self.file, self.clock))
         self.assertIn("another home", str(problem))
         self.successResultOf(journal.stopService())
 
     def test_no_directory(self) -> None:
         """A state directory that is not there is one sentence."""
         journal = Journal(self.path / "missing" / "home.db", self.clock)
-        problem = self.assertRaises(JournalUnusable, journal.load)
+        problem = self.assertRaises(JournalUnusable, load, journal)
         self.assertIn("missing", str(problem))
 
 
@@ -585,7 +820,7 @@ class KillTests(SynchronousTestCase):
                 rest, _ = child.communicate()
             acknowledged.update(int(line) for line in rest.splitlines(keepends=True) if line.endswith(b"\n"))
         journal = Journal(file, ThreadedClock())
-        kept = {row.id for row in journal.load().subscriptions}
+        kept = {row.id for row in load(journal).subscriptions}
         stopped: Deferred[None] = journal.stopService()
         self.successResultOf(stopped)
         self.assertEqual(acknowledged - kept, set())

@@ -69,6 +69,47 @@ class LeaseBookTests(SynchronousTestCase):
             book.grant(Item(str(number)), 5)
         self.assertEqual([len(book.sweep(6, most=4)) for _ in range(4)], [4, 4, 2, 0])
 
+    def test_behind(self) -> None:
+        """A book says whether a slice was enough."""
+        book = LeaseBook[Item]()
+        for number in range(10):
+            book.grant(Item(str(number)), 5)
+        said = []
+        for _ in range(3):
+            book.sweep(6, most=4)
+            said.append(book.behind(6))
+        self.assertEqual(said, [True, True, False])
+
+    def test_not_behind_with_what_ends_soon(self) -> None:
+        """What ends within this very second is no reason to look again at once."""
+        book = LeaseBook[Item]()
+        book.grant(Item("ann"), 5.9)
+        self.assertEqual((book.sweep(5.5), book.behind(5.5), book.behind(6)), ([], False, True))
+
+    def test_renewed_ones_come_in_slices(self) -> None:
+        """Many that were granted together and renewed are put right slice by slice as well."""
+        book = LeaseBook[Item]()
+        items = [Item(str(number)) for number in range(10)]
+        for item in items:
+            book.grant(item, 5)
+            book.grant(item, 9)
+        self.assertEqual((book.sweep(6, most=4), book.behind(6)), ([], True))
+        self.assertEqual((book.sweep(6, most=6), book.behind(6)), ([], False))
+        self.assertEqual(book.sweep(9), items)
+
+    def test_dropped_and_granted_again(self) -> None:
+        """What is ended and taken back again and again does not fill the book for ever."""
+        book, ann = LeaseBook[Item](), Item("ann")
+        for round in range(100):
+            book.grant(ann, 10.0 + round)
+            book.drop(ann)
+            book.grant(ann, 500.0)
+        for now in range(499):
+            book.sweep(float(now))
+        book.grant(ann, 1000.0)
+        book.sweep(501)
+        self.assertEqual(sum(map(len, book._due.values())), 1)
+
     @settings(max_examples=100)
     @given(
         st.lists(

@@ -13,10 +13,11 @@ from rvpfarm.auth.digest import Nonces
 from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Account
-from rvpfarm.home.records import Saved, SavedSubscription
+from rvpfarm.home.records import Saved, SavedSubscription, Subscriber
 from rvpfarm.home.signins import QUIET_SECONDS, SignIns
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.protocol.calls import Unproven
+from rvpfarm.protocol.headers import Kind
 from tests.auth.test_challenge import FABRIK, PASSWORD, answer_to
 from tests.support.homes import DOMAIN, PETRA, Asked, LocalHome
 
@@ -132,9 +133,8 @@ class ThrottledTests(SignInCase):
 
     def test_many_machines(self) -> None:
         """The owner's own address is let in while others are held back, and after a restart as well."""
-        login = SavedSubscription(
-            7, KEY, "pragma/notify", KEY, PETRA, "http://192.0.2.77:3155/", 2e6, HOME, "digest"
-        )
+        client = Subscriber(KEY, PETRA, "http://192.0.2.77:3155/", HOME, "digest")
+        login = SavedSubscription(7, KEY, Kind.LOGIN, client, 2e6)
         self.at = self.start(Saved(subscriptions=(login,)))
         for number in range(100):
             self.ask(password=f"guess-{number}", peer=f"198.51.100.{number}")

@@ -54,17 +54,21 @@ class StepJournal(Service):
         """How many changes are on their way to the disk."""
         return self._under_way
 
-    def load(self) -> Saved:
+    def load(self, take: Callable[[Saved], None], forget: Callable[[], None]) -> None:
         """Read everything back, and count the start."""
+        self._open()
+        take(self._disk.read())
+
+    def _open(self) -> None:
         if not self.incarnation:
             self.incarnation = max(int(self._process.seconds()), self._disk.incarnation + 1)
             self._disk.incarnation = self.incarnation
-        return self._disk.read()
+            self._disk.opened()
 
     def startService(self) -> None:
         """Begin to write."""
         super().startService()
-        self.load()
+        self._open()
         self._wake()
 
     def write(self, changes: Sequence[Change], then: Then | None) -> None:

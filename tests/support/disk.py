@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from rvpfarm.home.records import Change, Saved
-from rvpfarm.home.tables import SCHEMA, read_rows, runs
+from rvpfarm.home.tables import SCHEMA, Numbers, pieces, steps
 
 
 class Disk:
@@ -24,6 +24,7 @@ class Disk:
         self._database = sqlite3.connect(":memory:", isolation_level=None)
         for statement in SCHEMA:
             self._database.execute(statement)
+        self._numbers = Numbers(self._database)
 
     def commit(self, changes: Sequence[Change]) -> None:
         """Execute all of C{changes} or none.
@@ -32,9 +33,8 @@ class Disk:
         """
         self._database.execute("BEGIN")
         try:
-            for statements, rows in runs(changes):
-                for statement in statements:
-                    self._database.executemany(statement, rows)
+            for statement, rows in steps(changes, self._numbers):
+                self._database.executemany(statement, rows)
             if self.full:
                 raise sqlite3.OperationalError("database or disk is full")
         except BaseException:
@@ -44,7 +44,20 @@ class Disk:
 
     def read(self) -> Saved:
         """Everything that is on it."""
-        return read_rows(self._database)
+        found = Saved()
+        for piece in pieces(self._database):
+            found = Saved(
+                (*found.subscriptions, *piece.subscriptions),
+                (*found.views, *piece.views),
+                (*found.acls, *piece.acls),
+                (*found.properties, *piece.properties),
+                {**found.meta, **piece.meta},
+            )
+        return found
+
+    def opened(self) -> None:
+        """A home was started anew that has it."""
+        self._numbers = Numbers(self._database)
 
     def close(self) -> None:
         """It is not needed any more."""

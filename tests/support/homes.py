@@ -48,9 +48,9 @@ class FakeJournal:
         self._saved = saved or Saved()
         self._waiting: list[Callable[[Failure | None], None]] = []
 
-    def load(self) -> Saved:
+    def load(self, take: Callable[[Saved], None], forget: Callable[[], None]) -> None:
         """What an earlier run left."""
-        return self._saved
+        take(self._saved)
 
     def write(self, changes: Sequence[Change], then: Callable[[Failure | None], None] | None) -> None:
         """Keep C{changes}."""
