@@ -45,7 +45,7 @@ def main(
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGTERM, _stop)
-    shown = Console(width=None if sys.stdout.isatty() else 150)
+    shown = Console(width=None if sys.stdout.isatty() else 170)
     notes = Console(stderr=True, highlight=False)
     outcomes = []
 
@@ -59,11 +59,13 @@ def main(
             outcomes.append(outcome)
     except KeyboardInterrupt:
         notes.print("interrupted: every server was ended")
-    shown.print(table.table_of(outcomes))
+    for outcome in outcomes:
+        shown.print(table.table_of(outcome))
     shown.print("; ".join(f"{name} {version}" for name, version in table.versions().items()), highlight=False)
     shown.print(f"{table.machine()}; {rounds} rounds of {seconds:g} s. {table.CAVEAT}", highlight=False)
     if report is not None:
         settings = {"rounds": rounds, "seconds": seconds, "quick": quick}
+        report.parent.mkdir(parents=True, exist_ok=True)
         report.write_text(json.dumps(table.report_of(outcomes, settings), indent=1) + "\n")
     if not outcomes or any(outcome.failures or outcome.broken for outcome in outcomes):
         sys.exit(1)

@@ -134,7 +134,7 @@ def haproxy(servers: Servers, backend: Served) -> Served:
         "global\n    nbthread 1\n    maxconn 4096\n"
         "defaults\n    mode http\n    option http-keep-alive\n    http-reuse always\n"
         "    timeout connect 5s\n    timeout client 600s\n    timeout server 600s\n    timeout http-keep-alive 600s\n"
-        f"listen edge\n    bind {HOST}:{port} backlog 4096\n    server backend {backend.place}\n"
+        f"listen edge\n    bind {HOST}:{port} backlog 4096\n    server backend {backend.place} pool-purge-delay 600s\n"
     )
     return Served(
         f"{HOST}:{port}", (servers.start("haproxy", [path, "-db", "-f", configuration], ports=[port]),)

@@ -10,10 +10,14 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
+from rich.markup import escape
 from rich.table import Table
 
 from tests.bench import peers
 from tests.bench.rows import OURS, Outcome, Sample, Spread, Target, spread
+
+COLUMNS = ("per second", "CPU, us", "p50, ms", "p99, ms", "ratio", "must / aim")
 
 #: What is said below every table.
 CAVEAT = (
@@ -46,26 +50,58 @@ def machine() -> str:
     return f"{len(os.sched_getaffinity(0))} cores of {', '.join(sorted(names)) or 'some CPU'}; load {load}"
 
 
-def table_of(outcomes: Sequence[Outcome]) -> Table:
-    """Rows one below the other, each with whoever took part."""
-    table = Table(title="rvpfarm and its peers", title_justify="left")
-    for name in ("", "per second", "CPU us", "p50 ms", "p99 ms", "ratio", "target", ""):
-        table.add_column(name, justify="left" if not name or name == "target" else "right", overflow="fold")
-    for outcome in outcomes:
-        row = outcome.row
-        table.add_section()
-        table.add_row(f"[bold]{row.number}. {row.title}[/bold]", *[""] * 6, f"per {row.unit}")
-        for name, samples in outcome.samples.items():
-            if samples:
-                table.add_row(f"  {name}", *_figures(outcome, name, samples))
-        for name, lack in outcome.absent.items():
-            table.add_row(f"  {name}", *[""] * 6, lack)
-        if outcome.problem:
-            table.add_row("", *[""] * 6, f"[red]{outcome.problem}[/red]")
-        added = outcome.added_us() if row.added else None
-        if added:
-            table.add_row("  the router adds", "", "", _shown(added, 1e-3, 2), "", "", "", "at the median")
+def table_of(outcome: Outcome) -> Table:
+    """One row of the comparison: a line for each who took part, or could not."""
+    row = outcome.row
+    table = Table(title=f"{row.number}. {row.title}", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column(f"per {row.unit}", min_width=20)
+    for name, width in zip(COLUMNS, (23, 19, 20, 22, 16, 11), strict=True):
+        table.add_column(name, justify="right", min_width=width)
+    table.add_column("")
+    for name, samples in outcome.samples.items():
+        if samples:
+            table.add_row(name, *_figures(outcome, name, samples))
+    lacks = [f"{name}: {lack}" for name, lack in outcome.absent.items()]
+    table.caption = escape("\n".join([*lacks, *([outcome.problem] if outcome.problem else [])]))
+    table.caption_justify = "left"
+    added = outcome.added_us() if row.added else None
+    if added:
+        table.add_row("the router adds", "", "", _shown(added, 1e-3, 2))
     return table
+
+
+def markdown_of(report: Mapping[str, Any]) -> str:
+    """The same from a report, for a document; C{Any}: it is JSON."""
+    rounds, seconds = report["settings"]["rounds"], report["settings"]["seconds"]
+    lines = [
+        f"{report['when'][:10]}, {report['machine']}; {rounds} rounds of {seconds:g} s. "
+        + "; ".join(f"{name} {version}" for name, version in report["versions"].items())
+        + ".",
+        "",
+        f"| | {' | '.join(COLUMNS)} |",
+        "| --- | " + " | ".join(["---:"] * len(COLUMNS)) + " |",
+    ]
+    for row in report["rows"]:
+        lines.append(f"| **{row['number']}. {row['title']}** {row['problem']} |" + " |" * len(COLUMNS))
+        for name, each in row["contenders"].items():
+            if not each["cpu_us"]:
+                continue
+            cells = [
+                _shown(Spread(**each[key]), factor, digits)
+                for key, factor, digits in (
+                    ("per_second", 1, 0),
+                    ("cpu_us", 1, 1),
+                    ("p50_us", 1e-3, 2),
+                    ("p99_us", 1e-3, 2),
+                )
+            ]
+            target = Target(each["must"], each["aim"])
+            cells += [_shown(Spread(**each["ratio"]), 1, 2), _wanted(target)] if each["ratio"] else ["", ""]
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines += [f"| {name}: {lack} |" + " |" * len(COLUMNS) for name, lack in row["absent"].items()]
+        if row["added_us"]:
+            lines.append(f"| the router adds | | | {_shown(Spread(**row['added_us']), 1e-3, 2)} | | | |")
+    return "\n".join(lines) + "\n"
 
 
 def verdict(target: Target | None, ratio: Spread | None) -> str:
@@ -88,7 +124,7 @@ def _figures(outcome: Outcome, name: str, samples: Sequence[Sample]) -> list[str
     notes = [verdict(target, ratio)]
     for word, count in (
         ("failed", sum(sample.failures for sample in samples)),
-        ("left out, since the one before was under way", sum(sample.late for sample in samples)),
+        ("left out, as the one before was under way", sum(sample.late for sample in samples)),
     ):
         if count:
             notes.append(f"{count} {word}")
@@ -104,14 +140,9 @@ def _figures(outcome: Outcome, name: str, samples: Sequence[Sample]) -> list[str
 
 
 def _wanted(target: Target | None) -> str:
-    if target is None:
+    if target is None or target == Target():
         return ""
-    words = [
-        f"{word} {value:.2f}"
-        for word, value in (("must", target.must), ("aim", target.aim))
-        if value is not None
-    ]
-    return ", ".join(words)
+    return " / ".join("-" if value is None else f"{value:.2f}" for value in (target.must, target.aim))
 
 
 def _shown(figures: Spread, factor: float, digits: int) -> str:
