@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: farm test test-slow chaos fuzz fuzz-short lint types docs clean
+.PHONY: farm test test-slow bench bench-plots chaos fuzz fuzz-short lint types docs clean
 
 farm: $(INSTALLED)
 	@exec $(BIN)/twistd --nodaemon --pidfile= --logger rvpfarm.observe.logs.quiet rvp-farm $(FARM)
@@ -20,6 +20,15 @@ test-slow: $(if $(shell command -v krb5-config),$(VENV)/.kerberos,$(INSTALLED))
 # Ten rounds of kill -9 under load; `make test` runs two.
 chaos: $(INSTALLED)
 	RVPFARM_CHAOS_ROUNDS=10 $(BIN)/python -m pytest -s tests/farm/test_chaos.py
+
+# Beside Debian's nginx, haproxy, prosody and ejabberd, with its wrk and gcc; what is missing is named
+# (docs/performance.md).  BENCH='--row 1 --rounds 5 --seconds 20' asks for something else.
+bench: $(INSTALLED)
+	$(BIN)/python -m tests.bench --json build/bench.json $(BENCH)
+
+# Draws docs/performance-*.svg from what `make bench` wrote and, if it is there, what tests/bench/scale.py wrote.
+bench-plots: $(INSTALLED)
+	$(BIN)/python -m tests.bench.plots build/bench.json --scale build/scale.json
 
 # A million inputs for every reader of what strangers send, two readers at a time; with atheris where there
 # is one for this Python.  FUZZ='--target reader --seed 7' asks for something else.

@@ -87,7 +87,7 @@ class BenchFarm:
             with self._store.change("bench", "bench users", DOMAIN) as writing:
                 farm = writing.farm()
                 for number in range(start, min(start + batch, first + count)):
-                    account = _account(number, homes[number % len(homes)])
+                    account = make_account(number, homes[number % len(homes)])
                     writing.add_account(account)
                     if passwords:
                         put_password(writing, farm, account, PASSWORD)
@@ -173,7 +173,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _account(number: int, home: str) -> Account:
+def make_account(number: int, home: str) -> Account:
+    """The user C{u<number>} at the home of that id."""
     alias = f"u{number}"
     path = f"/instmsg/aliases/{alias}"
     return Account(

@@ -61,6 +61,12 @@ static void note_latency(double seconds)
     samples++;
 }
 
+static inline void forget_latencies(void)
+{
+    memset(histogram, 0, sizeof histogram);
+    samples = 0;
+}
+
 /* The latency that the share `part` of all samples does not exceed, in microseconds. */
 static double percentile(double part)
 {
@@ -222,10 +228,12 @@ static inline void end_peer(struct peer *p)
 /* Told of a connection that the server closed; what the program does about it is its own business. */
 static void closed(struct peer *p);
 
-static void poll_once(int milliseconds)
+/* Serve whatever arrives within so many seconds, to the microsecond. */
+static void poll_for(double seconds)
 {
     struct epoll_event events[512];
-    int count = epoll_wait(poller, events, 512, milliseconds);
+    struct timespec most = {.tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (time_t)seconds) * 1e9)};
+    int count = epoll_pwait2(poller, events, 512, seconds > 0 ? &most : &(struct timespec){0}, NULL);
     static char chunk[65536];
     for (int i = 0; i < count; i++) {
         struct peer *p = events[i].data.ptr;
@@ -248,6 +256,11 @@ static void poll_once(int milliseconds)
                 closed(p);
         }
     }
+}
+
+static inline void poll_once(int milliseconds)
+{
+    poll_for(milliseconds / 1e3);
 }
 
 static void wait_for_go(void)

@@ -1,10 +1,12 @@
 /* RVP clients for measuring: they sign in with Digest, watch, change state, send messages and answer call-backs.
  *
- *   rvp deliver  --target HOST:PORT --count N ...   N senders, each to a recipient of its own, DeepOr
+ *   rvp deliver  --target HOST:PORT --count N ...   N senders, each to a recipient of its own, DeepOr; as fast as
+ *                                                   they are answered, or --rate messages a second in all
  *   rvp presence --target HOST:PORT --count N ...   N owners, --watchers W each, --rate changes a second
  *   rvp storm    --target HOST:PORT --count N ...   N users sign in and watch --contacts others, over --seconds
  *
- * Users are u0, u1, ... of the domain, all with one password; call-backs are at --sink HOST:FIRSTPORT and on.
+ * Users are u<first>, ... of the domain (u0 unless --first says so), all with one password;
+ * call-backs are at --sink HOST:FIRSTPORT and on.
  */
 #include "common.h"
 
@@ -68,21 +70,22 @@ struct client {
     struct buffer fields, body;
     int tries;
     double sent;
+    int busy; /* its message is under way */
     void (*answered)(struct client *, int status);
     int step;
 };
 
 static struct {
     const char *mode, *host, *domain, *password, *sink;
-    int port, sink_port, count, watchers, contacts, filler;
+    int port, sink_port, first, count, watchers, contacts, filler;
     double seconds, rate;
     const char *ack;
 } options = {.domain = "im.bench.localhost", .password = "bench-bench-1", .sink = "127.0.0.1", .sink_port = 20000,
-             .count = 64, .watchers = 200, .contacts = 30, .seconds = 10, .rate = 20, .ack = "DeepOr", .filler = 420};
+             .count = 64, .watchers = 200, .contacts = 30, .seconds = 10, .ack = "DeepOr", .filler = 420};
 
 static struct client *clients;
 static int running, failures, refusals, pending;
-static uint64_t done, told, bytes_told;
+static uint64_t done, told, bytes_told, late;
 static double begun;
 static void (*on_notification)(const char *request, size_t size);
 
@@ -102,6 +105,7 @@ static void closed(struct peer *p)
 static void transmit(struct client *c)
 {
     char head[4096], proof[1024] = "";
+    int name = options.first + c->number;
     if (c->nonce[0]) {
         char ha2[33], response[33];
         c->used++;
@@ -110,13 +114,13 @@ static void transmit(struct client *c)
         snprintf(proof, sizeof proof,
                  "Authorization: Digest username=\"u%d\", realm=\"%s\", nonce=\"%s\", uri=\"%s\", qop=auth, "
                  "nc=%08x, cnonce=\"0a4f113b\", response=\"%s\"%s%s%s\r\n",
-                 c->number, c->realm, c->nonce, c->target, c->used, response,
+                 name, c->realm, c->nonce, c->target, c->used, response,
                  c->opaque[0] ? ", opaque=\"" : "", c->opaque, c->opaque[0] ? "\"" : "");
     }
     int size = snprintf(head, sizeof head,
                         "%s %s HTTP/1.1\r\nHost: %s\r\nRVP-Notifications-Version: 0.2\r\n"
                         "RVP-From-Principal: http://%s/instmsg/aliases/u%d\r\n%s%sContent-Length: %zu\r\n\r\n",
-                        c->method, c->target, options.domain, options.domain, c->number, c->fields.at, proof,
+                        c->method, c->target, options.domain, options.domain, name, c->fields.at, proof,
                         c->body.length);
     append(&c->peer->out, head, size);
     if (c->body.length)
@@ -131,7 +135,7 @@ static void ask(struct client *c, const char *method, int whose, const char *fie
                 void (*answered)(struct client *, int))
 {
     strcpy(c->method, method);
-    snprintf(c->target, sizeof c->target, "/instmsg/aliases/u%d", whose);
+    snprintf(c->target, sizeof c->target, "/instmsg/aliases/u%d", options.first + whose);
     c->fields.length = c->body.length = 0;
     append(&c->fields, fields, strlen(fields));
     append(&c->body, body, strlen(body));
@@ -171,7 +175,7 @@ static void take_challenge(struct client *c, char *head)
             quoted(line, "nonce", c->nonce, sizeof c->nonce);
             quoted(line, "opaque", c->opaque, sizeof c->opaque);
             c->used = 0;
-            md5_hex(c->ha1, "u%d:%s:%s", c->number, c->realm, options.password);
+            md5_hex(c->ha1, "u%d:%s:%s", options.first + c->number, c->realm, options.password);
             *end = kept;
             return;
         }
@@ -294,7 +298,8 @@ static void delivered(struct client *c, int status)
         refusals++;
     else
         failures++;
-    if (running)
+    c->busy = 0;
+    if (running && !options.rate)
         send_message(c);
     else
         pending--;
@@ -303,7 +308,7 @@ static void delivered(struct client *c, int status)
 static void send_message(struct client *c)
 {
     char fields[256], body[16384];
-    int to = c->number + options.count;
+    int from = options.first + c->number, to = from + options.count;
     snprintf(fields, sizeof fields, "RVP-Ack-Type: %s\r\nRVP-Hop-Count: 1\r\nContent-Type: text/xml\r\n", options.ack);
     snprintf(body, sizeof body,
              "<?xml version=\"1.0\"?><r:notification xmlns:d='DAV:' xmlns:r='http://schemas.microsoft.com/rvp/' "
@@ -314,8 +319,9 @@ static void send_message(struct client *c)
              "<![CDATA[MIME-Version: 1.0\r\nContent-Type: text/plain; charset=UTF-8\r\n"
              "Session-Id: {3B0C7F52-91D4-4E6A-8C17-5A2E90D4B7F1}\r\n\r\n%s]]></r:mime-data></r:msgbody></r:message>"
              "</r:notification>",
-             options.domain, c->number, c->number, options.domain, to, to, filler);
-    ask(c, "NOTIFY", to, fields, body, delivered);
+             options.domain, from, from, options.domain, to, to, filler);
+    c->busy = 1;
+    ask(c, "NOTIFY", c->number + options.count, fields, body, delivered);
 }
 
 static void set_up_delivery(void)
@@ -335,6 +341,28 @@ static void start_delivery(void)
         send_message(&clients[i]);
 }
 
+/* Messages at a rate of their own: what a slow server is late with is part of its latency. */
+static void run_delivery(void)
+{
+    double next = begun;
+    int turn = 0;
+    while (now() < begun + options.seconds) {
+        for (; next <= now(); next += 1 / options.rate) {
+            struct client *c = &clients[turn];
+            turn = (turn + 1) % options.count;
+            if (c->busy) {
+                late++;
+                continue;
+            }
+            pending++;
+            send_message(c);
+            c->sent = next;
+        }
+        double rest = next - now();
+        poll_for(rest > 0 ? rest : 0);
+    }
+}
+
 /* presence */
 
 struct owner {
@@ -342,7 +370,7 @@ struct owner {
     double changed;
 };
 static struct owner *owners;
-static uint64_t late, changes;
+static uint64_t changes;
 static int flips;
 
 static void watched(struct client *c, int status)
@@ -359,7 +387,7 @@ static void watched(struct client *c, int status)
     snprintf(fields, sizeof fields,
              "Notification-Type: update/propchange\r\nSubscription-Lifetime: 14400\r\n"
              "Call-Back: http://%s/instmsg/aliases/u%d\r\n",
-             options.domain, c->number);
+             options.domain, options.first + c->number);
     ask(c, "SUBSCRIBE", c->step++, fields, "", watched);
 }
 
@@ -394,8 +422,8 @@ static void heard(const char *request, size_t size)
     at = at ? memmem(at, size - (at - request), who, sizeof who - 1) : NULL;
     if (!at)
         die("a notification that says not from whom: %.*s", (int)size, request);
-    int number = atoi(at + sizeof who - 1);
-    if (number < options.count && owners[number].left && !--owners[number].left) {
+    int number = atoi(at + sizeof who - 1) - options.first;
+    if (number >= 0 && number < options.count && owners[number].left && !--owners[number].left) {
         note_latency(now() - owners[number].changed);
         done++;
     }
@@ -414,13 +442,24 @@ static void set_up_presence(void)
     for (int i = options.count; i < count; i++, pending++)
         sign_in(&clients[i], watched);
     settle();
+    /* A first change, uncounted, that differs from the first that counts: the home connects to all call-backs. */
+    on_notification = heard;
+    flips = 1;
+    change_state(&clients[0]);
+    for (double end = now() + 10; owners[0].left && now() < end;)
+        poll_once(50);
+    if (owners[0].left)
+        die("%d of %d watchers have not heard of a change", owners[0].left, options.watchers);
+    for (double end = now() + 1; now() < end;) /* the home paces changes, and what trickles in may pass */
+        poll_once(50);
+    flips = 0;
+    forget_latencies();
 }
 
 static void run_presence(void)
 {
     double next = begun;
     int turn = 0;
-    on_notification = heard;
     while (now() < begun + options.seconds) {
         if (now() >= next) {
             struct client *c = &clients[turn];
@@ -433,7 +472,7 @@ static void run_presence(void)
             next += 1 / options.rate;
         }
         double rest = next - now();
-        poll_once(rest > 0.001 ? (int)(rest * 1000) : 0);
+        poll_for(rest > 0 ? rest : 0);
     }
     double end = now() + 5;
     for (int left = 1; left && now() < end;) {
@@ -469,6 +508,8 @@ static void read_options(int argc, char **argv)
             options.domain = value;
         else if (!strcmp(name, "--password"))
             options.password = value;
+        else if (!strcmp(name, "--first"))
+            options.first = atoi(value);
         else if (!strcmp(name, "--count"))
             options.count = atoi(value);
         else if (!strcmp(name, "--watchers"))
@@ -493,6 +534,8 @@ int main(int argc, char **argv)
     read_options(argc, argv);
     begin_polling();
     int presence = !strcmp(options.mode, "presence");
+    if (presence && !options.rate)
+        options.rate = 20;
     if (presence)
         set_up_presence();
     else if (!strcmp(options.mode, "deliver"))
@@ -500,11 +543,13 @@ int main(int argc, char **argv)
     else
         die("%s is neither deliver nor presence", options.mode);
     wait_for_go();
-    told = bytes_told = 0;
+    told = bytes_told = done = 0;
     running = 1;
     begun = now();
     if (presence)
         run_presence();
+    else if (options.rate)
+        run_delivery();
     else {
         start_delivery();
         while (now() < begun + options.seconds)

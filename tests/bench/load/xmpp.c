@@ -4,7 +4,8 @@
  *                                                    (XEP-0184) or none
  *   xmpp presence --target HOST:PORT --count N ...   N owners, --watchers W each, --rate changes a second
  *
- * Users are u0, u1, ...; those that are missing are registered in-band (XEP-0077).
+ * Users are u0, u1, ...; those that are missing are registered in-band (XEP-0077).  Servers keep rosters: a watcher
+ * asks to watch only whom it does not watch already.
  */
 #include "common.h"
 
@@ -17,7 +18,7 @@ struct client {
     double sent;
     int left;       /* an owner: watchers who have not heard of the last change */
     double changed; /* and when that was */
-    int granted;    /* an owner: watchers who may see its presence */
+    char *watches;  /* a watcher: which owners it may watch already */
 };
 
 static struct {
@@ -29,7 +30,7 @@ static struct {
 
 static struct client *clients;
 static int running, failures, ready, flips;
-static uint64_t done, told, late, grants;
+static uint64_t done, told, late, grants, rosters;
 static char filler[8192];
 
 static void closed(struct peer *p)
@@ -108,6 +109,25 @@ static void presence_arrived(struct client *c, const char *stanza)
         note_latency(now() - owner->changed);
         done++;
     }
+}
+
+/* The answer to what `befriend` asks first. */
+static void roster_arrived(struct client *c, const char *stanza)
+{
+    static const char *const may[] = {"subscription='to'", "subscription=\"to\"", "subscription='both'",
+                                      "subscription=\"both\""};
+    for (const char *item = stanza; (item = strstr(item, "<item")); item++) {
+        size_t size = strcspn(item, ">");
+        for (int i = 0; i < 4; i++) {
+            const char *at = memmem(item, size, may[i], strlen(may[i])), *who = memmem(item, size, "jid=", 4);
+            int owner = at && who ? atoi(who + 6) : -1;
+            if (owner >= 0 && owner < options.count && !c->watches[owner]) {
+                c->watches[owner] = 1;
+                grants++;
+            }
+        }
+    }
+    rosters++;
 }
 
 static void message_arrived(struct client *c, const char *stanza)
@@ -232,6 +252,8 @@ static void arrived(struct peer *p)
             message_arrived(c, start);
         else if (!strcmp(name, "presence"))
             presence_arrived(c, start);
+        else if (!strcmp(name, "iq") && (strstr(start, "id='kept'") || strstr(start, "id=\"kept\"")))
+            roster_arrived(c, start);
         *end = kept;
         at = end;
     }
@@ -262,7 +284,7 @@ static void run_presence(double begun)
             next += 1 / options.rate;
         }
         double rest = next - now();
-        poll_once(rest > 0.001 ? (int)(rest * 1000) : 0);
+        poll_for(rest > 0 ? rest : 0);
     }
     double end = now() + 5;
     for (int left = 1; left && now() < end;) {
@@ -291,8 +313,17 @@ static void befriend(void)
 {
     uint64_t wanted = (uint64_t)options.count * options.watchers, asked = 0;
     double end = now() + 300;
+    for (int w = 0; w < options.watchers; w++) {
+        clients[options.count + w].watches = calloc(options.count, 1);
+        say(&clients[options.count + w], "<iq type='get' id='kept'><query xmlns='jabber:iq:roster'/></iq>");
+    }
+    while (rosters < (uint64_t)options.watchers && now() < end)
+        poll_once(100);
+    asked = grants;
     for (int w = 0; w < options.watchers; w++)
         for (int o = 0; o < options.count; o++) {
+            if (clients[options.count + w].watches[o])
+                continue;
             say(&clients[options.count + w], "<presence to='u%d@%s' type='subscribe'/>", o, options.domain);
             asked++;
             while (asked - grants > 200 && now() < end)
