@@ -32,6 +32,17 @@ class Priority(IntEnum):
     MESSAGE = 2
 
 
+class Hearing(Protocol):
+    """What becomes of a piece of news."""
+
+    @property
+    def obsolete(self) -> bool:
+        """Is it not worth telling any more?"""
+
+    def arrived(self) -> None:
+        """One destination has it."""
+
+
 @dataclass(slots=True, eq=False)
 class Letter:
     """One NOTIFY on its way to one destination.
@@ -41,7 +52,7 @@ class Letter:
     @ivar node: key of the node on whose behalf it is sent.
     @ivar done: told once, what became of the first attempt.
     @ivar gone: told when the destination says that it will never take such a letter again (403, 404).
-    @ivar heard: told when the destination has it, at whichever attempt.
+    @ivar hearing: told when the destination has it, at whichever attempt; asked before each but the first.
     @ivar about: key of the node whose state it tells; a newer letter about the same node makes it obsolete
         once it waits to be tried again, lest it arrive last.
     """
@@ -53,7 +64,7 @@ class Letter:
     done: Callable[[Outcome], None] | None = None
     key: Hashable = None
     gone: Callable[[], None] | None = None
-    heard: Callable[[], None] | None = None
+    hearing: Hearing | None = None
     about: str = ""
     attempt: int = 0
 
@@ -123,10 +134,14 @@ class Courier:
         self._metrics = metrics
         self._lines: dict[str, _Line] = {}
         self._dead: dict[str, set[str]] = {}
+        self._stopped = False
         self.queued = self.under_way = 0
 
     def post(self, destination: Destination, letter: Letter) -> None:
         """Deliver C{letter}, after those already waiting for C{destination}."""
+        if self._stopped:
+            self._tell(letter, Outcome.DROPPED)
+            return
         line = self._lines.get(destination.name)
         if line is None:
             line = self._lines[destination.name] = _Line(destination)
@@ -169,11 +184,14 @@ class Courier:
                 self.revive_one(name, host)
 
     def stop(self) -> None:
-        """Give up everything that waits or is to be retried."""
+        """Give up everything that waits or is to be retried, and send nothing more."""
+        self._stopped = True
         for line in self._lines.values():
             for _, call in line.retries.values():
                 call.cancel()
-            for letter in line.queue:
+            line.retries.clear()
+            waiting, line.queue = line.queue, deque()
+            for letter in waiting:
                 self._tell(letter, Outcome.DROPPED)
         self._lines.clear()
         self._dead.clear()
@@ -222,7 +240,7 @@ class Courier:
         self.under_way -= 1
         line.busy = False
         outcome = _judge(result)
-        if letter.priority is Priority.PRESENCE:
+        if letter.priority is Priority.PRESENCE and not self._stopped:
             self._property_answered(line, letter, result, outcome)
         self._tell(letter, outcome)
         if not line.busy:
@@ -233,10 +251,10 @@ class Courier:
     ) -> None:
         """What the answer to a property notification means (6.5)."""
         status = result if isinstance(result, int) else 0
-        if letter.heard is not None and (
+        if letter.hearing is not None and (
             outcome is Outcome.DELIVERED or (line.destination.is_client and status)
         ):
-            letter.heard()
+            letter.hearing.arrived()
         if line.destination.is_client and status:
             return
         if status in (403, 404):
@@ -267,11 +285,12 @@ class Courier:
     def _again(self, line: _Line, letter: Letter) -> None:
         """The time to retry has come."""
         line.retries.pop(letter.key, None)
-        if len(line.queue) >= QUEUE and not self._make_room(line, letter):
+        obsolete = letter.hearing is not None and letter.hearing.obsolete
+        if obsolete or (len(line.queue) >= QUEUE and not self._make_room(line, letter)):
             self._count(Outcome.DROPPED.value)
-            return
-        line.queue.append(letter)
-        self.queued += 1
+        else:
+            line.queue.append(letter)
+            self.queued += 1
         if not line.busy:
             self._next(line)
 

@@ -18,6 +18,7 @@ from rvpfarm.auth.throttle import Buckets
 from rvpfarm.directory.model import Account, Directory
 from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.fanout import Outcome, Spread
+from rvpfarm.home.leases import LAPSED
 from rvpfarm.home.node import News, Node, Subscription
 from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
@@ -109,6 +110,9 @@ class FarmDestination:
             answer = self._elsewhere(call)
         except Refusal as refusal:
             done(refusal.status)
+            return
+        except Unreachable as problem:
+            done(problem)
             return
         if isinstance(answer, Deferred):
             answer.addCallbacks(lambda reply: done(_handed_over(reply.status)), _failed, errbackArgs=(done,))
@@ -375,7 +379,7 @@ class Herald:
                 done=lambda outcome: spread.settled(outcome, self._clock.seconds()),
                 key=watcher.id,
                 gone=lambda: self._lost(watcher),
-                heard=hearing.arrived if job.state else None,
+                hearing=hearing if job.state else None,
                 about=account.key if job.state else "",
             ),
         )
@@ -389,7 +393,7 @@ class ServerDestination(CallBackDestination):
 
 
 class _Hearing:
-    """A state on its way to one watcher: heard once it has arrived everywhere."""
+    """A state on its way to one watcher: heard once it has arrived wherever the watcher is signed in."""
 
     __slots__ = ("_left", "_state", "_watcher")
 
@@ -398,6 +402,11 @@ class _Hearing:
         @param places: to how many it goes.
         """
         self._watcher, self._state, self._left = watcher, state, places
+
+    @property
+    def obsolete(self) -> bool:
+        """The subscription has ended, or something else was told since."""
+        return self._watcher.until == LAPSED or self._watcher.told != self._state
 
     def arrived(self) -> None:
         """One more place has it."""

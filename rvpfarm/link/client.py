@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from math import inf
 from os import urandom
 from random import random
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 
 from rvpfarm.link.dialler import Dialler
@@ -25,10 +24,12 @@ from rvpfarm.link.frames import (
 from rvpfarm.link.homeconnection import HomeConnection, HomeFactory
 from rvpfarm.link.kinds import EDITION
 from rvpfarm.link.outlook import HOLD_SECONDS, Outlook
-from rvpfarm.link.pending import Pending
+from rvpfarm.link.parts import WHOLE_LIMIT, Begin, Part, Window
+from rvpfarm.link.pending import Pending, Upload
 from rvpfarm.link.probes import Probes
-from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, Slow, TooLarge, Unreachable, Untried
-from rvpfarm.web.deadline import Deadline
+from rvpfarm.link.roll import Roll
+from rvpfarm.link.transfers import Transfers
+from rvpfarm.protocol.calls import Busy, Call, Limits, Relayed, TooLarge, Unreachable, Untried
 from rvpfarm.web.fast import soon_on
 
 if TYPE_CHECKING:
@@ -42,8 +43,8 @@ BYTES_LIMIT = 32 * 1024 * 1024
 TRIES_LIMIT = 2
 #: A connection that lasted so long was a good one: after it the pauses begin anew.
 GOOD_SECONDS = 10.0
-#: Deadlines are looked at no more often than this.
-GRAIN_SECONDS = 0.05
+#: So much of what travels in parts is written at a time, before what came meanwhile gets its turn.
+TURN_SIZE = 32768
 #: Replies are acknowledged in passing, or when so many, or so many octets of them, have come.
 ACKNOWLEDGE_COUNT, ACKNOWLEDGE_BYTES = 256, 262144
 #: Why connecting fails when this process, or its machine, has nothing left to connect with.
@@ -87,6 +88,7 @@ class LinkClient:
         chance: Callable[[], float] = random,
         nonce: Callable[[int], bytes] = urandom,
         hold_seconds: float = HOLD_SECONDS,
+        piecewise: bool = False,
         edition: int = EDITION,
         watch: Watch | None = None,
     ) -> None:
@@ -100,22 +102,24 @@ class LinkClient:
         @param chance: a number from 0 to 1, to spread the attempts of many to connect.
         @param nonce: makes so many unpredictable octets.
         @param hold_seconds: how long calls wait at most for a home that is being replaced.
+        @param piecewise: long replies are handed over while they come, as
+            L{Streamed<rvpfarm.protocol.streams.Streamed>}.
         @param edition: the latest of the protocol that is to be spoken.
         @param watch: told when the home says that it is being replaced, and when it is back.
         """
         self.key, self.name, self.peer, self.origin, self.nonce = key, name, peer, origin, nonce
         self.clock, self.edition = clock, edition
-        self._metrics, self._watch = metrics, watch
+        self._watch = watch
         limits = limits or Limits()
         self._call_limit = limits.head + limits.body
+        self._whole_limit = min(WHOLE_LIMIT, self._call_limit)
         self._soon = soon_on(clock)
         self._probes = Probes(clock, peer, self.ping)
-        self._pending: dict[int, Pending] = {}
-        self._bytes = 0
+        self._roll = roll = Roll(peer, clock, dropped=self._dropped, expire=self._expire, metrics=metrics)
+        self._transfers = Transfers(self, roll, piecewise=piecewise)
+        self._pending, self._calls, self._flows = roll.pending, roll.unsent, self._transfers.flows
         self._last_id = 0
-        # frames to be sent: calls by id, so that one can be taken out again, and all others
-        self._calls: dict[int, bytes] = {}
-        self._others: list[bytes] = []
+        self._others: list[bytes] = []  # frames to be sent that are no calls
         self._seen: list[int] = []
         self._seen_bytes = 0
         self._flushing = False
@@ -128,9 +132,6 @@ class LinkClient:
             over=self._attempted,
         )
         self._outlook = Outlook(hold_seconds)
-        self._tired = Deadline(clock, self._tire)
-        self._expiry: IDelayedCall | None = None
-        self._expiry_at = 0.0
         self._complained = self._leaving = False
         self._up_since: float | None = None
         self._open: set[HomeConnection] = set()
@@ -161,21 +162,18 @@ class LinkClient:
         @raise TooLarge: the home would not take it.
         @raise Unreachable: this client was stopped.
         """
-        if len(self._pending) >= CALLS_LIMIT or self._bytes >= BYTES_LIMIT:
-            self._count("busy")
+        roll = self._roll
+        if len(self._pending) >= CALLS_LIMIT or roll.weight >= BYTES_LIMIT:
+            roll.count("busy")
             raise Busy("too many calls wait for this home")
-        if len(call.head) + len(call.body) > self._call_limit:
-            raise TooLarge("the call is larger than its home takes")
         if self._stopped is not None:
             raise Unreachable(f"the link to {self.peer} is closed")
-        self._last_id = id = self._last_id + 1
-        frame = render_call(id, call)
         until = self.clock.seconds() + deadline_seconds
-        pending = self._pending[id] = Pending(self, id, call, frame, until)
-        self._bytes += len(frame)
-        self._calls[id] = frame
-        if self._expiry is None or until < self._expiry_at:
-            self._expire_at(until)
+        self._last_id = id = self._last_id + 1
+        if len(call.head) + len(call.body) > self._whole_limit or call.stream is not None:
+            return self._call_long(self._upload(id, call, until, deadline_seconds))
+        pending = Pending(self, id, call, render_call(id, call), until)
+        roll.add(pending)
         if self._up_since is None:
             self._wait(pending)
         elif not self._flushing:
@@ -198,20 +196,37 @@ class LinkClient:
             self._dialler.want()
         return probe
 
+    def _upload(self, id: int, call: Call, until: float, seconds: float) -> Upload:
+        """A call that travels in parts, if the home knows how."""
+        stream = call.stream
+        size = len(call.body) if stream is None else stream.size or 0
+        if len(call.head) + size > self._call_limit:
+            raise TooLarge("the call is larger than its home takes")
+        if stream is not None and stream.taken:
+            raise Busy("a part of the call has been sent elsewhere", retry_after_seconds=1)
+        return Upload(self, id, call, until, seconds)
+
+    def _call_long(self, upload: Upload) -> Deferred[Relayed]:
+        self._roll.add(upload)
+        if self._up_since is None or self._line is None:
+            self._wait(upload)
+        else:
+            self._transfers.prepare(upload, self._line)
+            self._flush_soon()
+        return upload.deferred
+
     def stop(self) -> Deferred[None]:
         """Give up every call, connect no more, and close the connection."""
         if self._stopped is None:
             self._stopped = Deferred()
             for pending in list(self._pending.values()):
-                sent = self._was_sent(pending)
+                sent = self._roll.was_sent(pending)
                 kind = Unreachable if sent else Untried
-                self._fail(pending, f"the link to {self.peer} is closed", maybe_done=sent, kind=kind)
+                self._roll.fail(pending, f"the link to {self.peer} is closed", maybe_done=sent, kind=kind)
             self._probes.failed(Untried(f"the link to {self.peer} is closed"))
+            self._transfers.broken()
             self._flush()
-            if self._expiry is not None:
-                self._expiry.cancel()
-                self._expiry = None
-            self._tired.stop()
+            self._roll.stop()
             self._dialler.stop()
             for line in tuple(self._open):
                 line.close()
@@ -234,8 +249,8 @@ class LinkClient:
     def cancelled(self, pending: Pending) -> None:
         """The caller of C{pending} hung up."""
         if pending.id in self._pending:
-            self._drop(pending)
-            self._count("cancelled")
+            self._roll.drop(pending)
+            self._roll.count("cancelled")
 
     # what the connection tells
 
@@ -252,14 +267,20 @@ class LinkClient:
         self._outlook.back()
         if self._watch is not None:
             self._watch.returned(self.peer, self._up_since)
-        self._tired.stop()
+        self._roll.back()
         self._log.info("linked to {home}", home=self.peer)
         self._complained = False
         for pending in list(self._pending.values()):
             if pending.tries and pending.incarnation != incarnation and not pending.repeatable:
-                self._fail(pending, f"{self.peer} was started anew and may have done it", maybe_done=True)
+                self._roll.fail(
+                    pending, f"{self.peer} was started anew and may have done it", maybe_done=True
+                )
         # in the order of the ids: what was sent before goes first
-        self._calls = {id: pending.frame for id, pending in self._pending.items()}
+        self._calls.clear()
+        self._calls.update({id: pending.frame for id, pending in self._pending.items()})
+        for pending in list(self._pending.values()):
+            if isinstance(pending, Upload):
+                self._transfers.prepare(pending, line)
         self._flush()
         self._probes.welcomed()
 
@@ -274,10 +295,12 @@ class LinkClient:
         self._seen.append(frame.id)
         self._seen_bytes += len(frame.wire)
         if pending is not None:
-            self._bytes -= len(pending.frame)
+            self._roll.weight -= pending.weight
             if pending.tries:
                 self._calls.pop(frame.id, None)
-            self._count("answered")
+            if not pending.whole:
+                self._flows.close(frame.id)
+            self._roll.count("answered")
             pending.deferred.callback(Relayed(frame.wire, frame.close))
 
     def leaving(self, seconds: int) -> None:
@@ -292,7 +315,7 @@ class LinkClient:
             self._watch.leaving(self.peer, now, seconds)
         self._log.info("{home} stops; calls are held for {seconds} s", home=self.peer, seconds=seconds)
         for id in self._calls:
-            self._hold(self._pending[id], self._outlook.hold(now))
+            self._roll.hold(self._pending[id], self._outlook.hold(now))
         self._flush_soon()
 
     def returned(self, line: HomeConnection, id: int) -> None:
@@ -300,14 +323,22 @@ class LinkClient:
         pending = self._pending.get(id)
         if pending is None or id in self._calls:
             return
-        self._count("returned")
+        self._roll.count("returned")
         if pending.incarnation == line.incarnation:
             pending.tries = 0  # a link broke over it before, but it did not arrive then either
+        self._transfers.drop(id)
+        if isinstance(pending, Upload):
+            if not pending.at_hand:
+                self._roll.fail(
+                    pending, f"{self.peer} did not get all of the call", maybe_done=pending.tries > 0
+                )
+                return
+            pending.rewind()
         self._calls[id] = pending.frame
         if self._leaving:
-            self._hold(pending, self._outlook.hold(self.clock.seconds()))
+            self._roll.hold(pending, self._outlook.hold(self.clock.seconds()))
         else:
-            self._fail(pending, f"{self.peer} did not take the call", maybe_done=pending.tries > 0)
+            self._roll.fail(pending, f"{self.peer} did not take the call", maybe_done=pending.tries > 0)
 
     def read(self) -> None:
         """All that arrived together has been looked at."""
@@ -334,56 +365,49 @@ class LinkClient:
                 self._broken(line, why)
         self._check_stopped()
 
+    def part(self, frame: Part | Window | Begin) -> None:
+        """Something travels in parts."""
+        if isinstance(frame, Part):
+            self._transfers.part(frame)
+        elif isinstance(frame, Window):
+            self._transfers.window(frame)
+        else:
+            self._transfers.begin(frame)
+
+    # what travels in parts
+
+    def acknowledge(self, id: int, octets: int) -> None:
+        """A reply of so many octets is here."""
+        self._seen.append(id)
+        self._seen_bytes += octets
+
+    def forget(self, id: int) -> None:
+        """Nobody waits for the rest of a reply."""
+        self.send_soon(render_cancel(id))
+
+    def send_soon(self, frame: bytes) -> None:
+        """Send C{frame} with the next that is sent."""
+        if self._leaving or self._up_since is not None:
+            self._others.append(frame)
+            self._flush_soon()
+
+    def flush_soon(self) -> None:
+        """Send what can be sent at the end of the turn."""
+        self._flush_soon()
+
     # calls
 
-    def _drop(self, pending: Pending) -> None:
-        """Forget a call that has no reply, and tell the home if it has heard of it."""
-        del self._pending[pending.id]
-        self._bytes -= len(pending.frame)
-        if self._calls.pop(pending.id, None) is None:
+    def _dropped(self, pending: Pending, unsent: bool) -> None:
+        """A call is given up: tell the home, if it has heard of it."""
+        self._transfers.drop(pending.id)
+        if not unsent:
             self._others.append(render_cancel(pending.id))
             self._flush_soon()
         elif pending.tries:
             self._others.append(render_cancel(pending.id))
 
-    def _fail(
-        self,
-        pending: Pending,
-        why: str,
-        *,
-        maybe_done: bool = False,
-        echo: bool = False,
-        kind: type[Unreachable] = Unreachable,
-    ) -> None:
-        self._drop(pending)
-        self._count("unreachable")
-        pending.deferred.errback(kind(why, maybe_done=maybe_done, echo=echo))
-
-    def _was_sent(self, pending: Pending) -> bool:
-        return pending.tries > 0 or pending.id not in self._calls
-
-    def _expire_at(self, when: float) -> None:
-        if self._expiry is not None:
-            self._expiry.cancel()
-        delay = max(when - self.clock.seconds(), GRAIN_SECONDS)
-        self._expiry_at = when
-        self._expiry = self.clock.callLater(delay, self._expire)
-
-    def _expire(self) -> None:
-        """Tell those who have waited long enough."""
-        self._expiry = None
-        now = self.clock.seconds()
-        for pending in [pending for pending in self._pending.values() if pending.until <= now]:
-            if pending.id not in self._pending:
-                continue  # given up by one of those before it
-            if self._was_sent(pending):
-                self._drop(pending)
-                self._count("slow")
-                pending.deferred.errback(Slow(f"{self.peer} did not answer in time", maybe_done=True))
-            else:
-                self._fail(pending, f"{self.peer} did not take the call in time")
-        if self._pending:
-            self._expire_at(min(pending.until for pending in self._pending.values()))
+    def _expire(self, now: float) -> float:
+        return self._transfers.expire(now)
 
     def _flush_soon(self) -> None:
         if not self._flushing and (self._leaving or self._up_since is not None):
@@ -400,30 +424,29 @@ class LinkClient:
             self._others.append(render_answered(self._seen))
             self._seen, self._seen_bytes = [], 0
         if self._leaving:
-            self._leave(line)
-            return
-        if self._others:
+            data = b"".join(self._others)
+            self._others.clear()
+        elif self._others:
             self._others.extend(self._calls.values())
             data = b"".join(self._others)
             self._others.clear()
+            self._calls.clear()
         else:
             data = b"".join(self._calls.values())
-        self._calls.clear()
+            self._calls.clear()
         if data:
             line.write(data)
-
-    def _leave(self, line: HomeConnection) -> None:
-        """Send a home that stops what concerns its last calls, and hang up when there are none."""
-        data = b"".join(self._others)
-        self._others.clear()
-        if data:
-            line.write(data)
-        if len(self._calls) == len(self._pending):
+        if self._flows.ready:
+            self._send_parts(line)
+        if self._leaving and len(self._calls) == len(self._pending) and not self._transfers.downloads:
             line.close()
 
-    def _count(self, outcome: str) -> None:
-        if self._metrics is not None:
-            self._metrics.link_calls(outcome)
+    def _send_parts(self, line: HomeConnection) -> None:
+        """Write a little of what travels in parts; the rest after what may come meanwhile."""
+        if not line.paused:
+            line.write(self._flows.next(TURN_SIZE))
+        if self._flows.ready:
+            self._flush_soon()
 
     # a home that is away
 
@@ -432,26 +455,9 @@ class LinkClient:
         now = self.clock.seconds()
         until = self._outlook.hold(now)
         if self._leaving or until > now:
-            self._hold(pending, until)
+            self._roll.hold(pending, until)
         if self._line is None:
             self._dialler.want()
-
-    def _hold(self, pending: Pending, until: float) -> None:
-        """Give up a call at that time unless it can be sent before."""
-        pending.hold = until
-        self._tired.move(min(self._tired.until, until))
-
-    def _tire(self) -> None:
-        """Those who have waited long enough for the home are told that it has not come back."""
-        now, first = self.clock.seconds(), True
-        for id in tuple(self._calls):
-            pending = self._pending.get(id)
-            if pending is not None and 0 < pending.hold <= now:
-                why = f"{self.peer} cannot be reached any more"
-                self._fail(pending, why, maybe_done=pending.tries > 0, echo=not first)
-                first = False
-        holds = [self._pending[id].hold for id in self._calls]
-        self._tired.move(min((hold for hold in holds if hold), default=inf))
 
     # the connection
 
@@ -471,7 +477,7 @@ class LinkClient:
             self._complain(why)
         for pending in list(self._pending.values()):
             if not pending.tries and pending.hold <= now:
-                self._fail(pending, f"{self.peer} cannot be reached", kind=kind)
+                self._roll.fail(pending, f"{self.peer} cannot be reached", kind=kind)
         self._probes.failed(kind(f"{self.peer} cannot be reached: {why}"))
         # a home that was never reached is tried again when somebody wants it
         if self._pending or self._outlook.was_linked:
@@ -490,17 +496,25 @@ class LinkClient:
             outlook.lost(now)
             self._complain(why)
         self._others.clear()
+        self._transfers.broken()
         for pending in list(self._pending.values()):
             if pending.id in self._calls:
-                self._hold(pending, outlook.hold(now))
+                self._roll.hold(pending, outlook.hold(now))
+                continue
+            pending.incarnation = line.incarnation
+            begun = pending.whole or pending.tries > 0
+            if isinstance(pending, Upload) and not self._transfers.survives(pending):
+                continue
+            if not begun:
+                self._calls[pending.id] = pending.frame
+                self._roll.hold(pending, outlook.hold(now))
                 continue
             pending.tries += 1
-            pending.incarnation = line.incarnation
             if pending.tries >= TRIES_LIMIT:
-                self._fail(pending, f"the link to {self.peer} broke twice over it", maybe_done=True)
+                self._roll.fail(pending, f"the link to {self.peer} broke twice over it", maybe_done=True)
             else:
                 self._calls[pending.id] = pending.frame
-                self._hold(pending, outlook.hold_sent(now))
+                self._roll.hold(pending, outlook.hold_sent(now))
         self._try_later()
 
     def _try_later(self) -> None:

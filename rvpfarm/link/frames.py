@@ -20,7 +20,8 @@ belongs to the lower of the two.  So members of different ages work together, wh
   - 0: as above; all that an old home shows, and all that an old caller has heard of.
   - 1: the home announces that it is about to stop with C{LEAVING}, and hands back with C{RETURNED} what
     reaches it after that.  It is the caller that closes, when it waits for nothing more: so no call is on
-    its way into a connection that is being closed.
+    its way into a connection that is being closed.  Long calls and replies travel in parts
+    (L{rvpfarm.link.parts}), so that C{CALL} and C{REPLY} are never long.
 """
 
 from __future__ import annotations
@@ -49,6 +50,23 @@ from rvpfarm.link.meeting import (
     parse_welcome,
     render_name,
 )
+from rvpfarm.link.parts import (
+    BEGIN_OVERHEAD,
+    OPEN_OVERHEAD,
+    PART_OVERHEAD,
+    PART_SIZE,
+    WHOLE_LIMIT,
+    WINDOW_TOTAL,
+    Ask,
+    Begin,
+    Open,
+    Part,
+    Window,
+    parse_begin,
+    parse_open,
+    parse_part,
+    parse_window,
+)
 from rvpfarm.protocol.calls import Call, Limits
 
 #: What a home's reply may measure: far more than any list that a node can hold.
@@ -58,6 +76,8 @@ ANSWERED_LIMIT = 4096
 #: What a frame may be longer than the head and the body of the call in it: a router adds to the hop
 #: count, and the frame names the caller's address and connection.
 CALL_SLACK = 1024
+#: What the frame of a reply measures beside the reply, its length included.
+REPLY_OVERHEAD = 14
 
 _VOUCHED = 1
 _CLOSE = 1
@@ -149,8 +169,9 @@ class Pong:
 
 
 Greeting: TypeAlias = Hello | Challenge | Proof | Welcome | Edition
+Streamed: TypeAlias = Open | Part | Window | Begin | Ask
 Frame: TypeAlias = (
-    CallFrame | ReplyFrame | Answered | Cancel | Gone | Leaving | Returned | Ping | Pong | Greeting
+    CallFrame | ReplyFrame | Answered | Cancel | Gone | Leaving | Returned | Ping | Pong | Streamed | Greeting
 )
 
 
@@ -182,6 +203,12 @@ def render_answer(id: int, wire: bytes, close: bool) -> bytes:
     return _REPLY.pack(size, _REPLY_KIND, id, 1 if close else 0) + wire
 
 
+def reply_of(frame: bytes) -> tuple[int, bool]:
+    """The id of the reply in a frame that L{render_answer} made, and whether it closes."""
+    _, _, id, flags = _REPLY.unpack_from(frame)
+    return id, flags & _CLOSE == _CLOSE
+
+
 def render_answered(ids: Iterable[int]) -> bytes:
     """The frames that acknowledge the replies to C{ids}."""
     left, pieces = list(ids), []
@@ -201,6 +228,11 @@ def render_gone(connection: str) -> bytes:
     """The frame of a L{Gone}."""
     name = render_name(connection)
     return START.pack(1 + len(name), Kind.GONE) + name
+
+
+def render_ask(id: int) -> bytes:
+    """The frame of an L{Ask}."""
+    return render_number(Kind.ASK, id)
 
 
 def render_leaving(seconds: int) -> bytes:
@@ -274,6 +306,11 @@ _PARSERS: Mapping[int, Callable[[bytes, int, int], Frame]] = MappingProxyType(
         Kind.CANCEL: lambda data, at, stop: Cancel(parse_number(data, at, stop)),
         Kind.GONE: _parse_gone,
         Kind.EDITION: lambda data, at, stop: Edition(parse_number(data, at, stop)),
+        Kind.OPEN: parse_open,
+        Kind.PART: parse_part,
+        Kind.WINDOW: parse_window,
+        Kind.BEGIN: parse_begin,
+        Kind.ASK: lambda data, at, stop: Ask(parse_number(data, at, stop)),
         Kind.LEAVING: lambda data, at, stop: Leaving(parse_number(data, at, stop)),
         Kind.RETURNED: lambda data, at, stop: Returned(parse_number(data, at, stop)),
         Kind.PING: lambda data, at, stop: Ping(parse_number(data, at, stop)),
@@ -286,7 +323,6 @@ HELLO_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.HELLO): HELLO_SIZE})
 CHALLENGE_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.CHALLENGE): 1 + NONCE_SIZE})
 PROOF_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.PROOF): 1 + PROOF_SIZE})
 WELCOME_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.WELCOME): WELCOME_SIZE})
-EDITION_ONLY: Mapping[int, int] = MappingProxyType({int(Kind.EDITION): NUMBER_SIZE})
 
 
 def from_home(edition: int = EDITION) -> Mapping[int, int]:
@@ -294,26 +330,39 @@ def from_home(edition: int = EDITION) -> Mapping[int, int]:
 
     @param edition: the one that both speak.
     """
-    frames = {int(Kind.REPLY): REPLY_LIMIT, int(Kind.PONG): NUMBER_SIZE}
-    if edition:
-        frames |= {int(Kind.LEAVING): NUMBER_SIZE, int(Kind.RETURNED): NUMBER_SIZE}
-    return frames
+    if not edition:
+        return {int(Kind.REPLY): REPLY_LIMIT, int(Kind.PONG): NUMBER_SIZE}
+    return {
+        int(Kind.REPLY): WHOLE_LIMIT + REPLY_OVERHEAD,
+        int(Kind.BEGIN): BEGIN_OVERHEAD + PART_SIZE,
+        int(Kind.PART): PART_OVERHEAD + PART_SIZE,
+        int(Kind.WINDOW): WINDOW_TOTAL,
+        int(Kind.LEAVING): NUMBER_SIZE,
+        int(Kind.RETURNED): NUMBER_SIZE,
+        int(Kind.PONG): NUMBER_SIZE,
+    }
 
 
 def from_caller(limits: Limits, edition: int = EDITION) -> Mapping[int, int]:
     """What a home reads once the caller is proved.
 
-    @param edition: the latest that the home speaks.
+    @param edition: the one that both speak.
     """
+    call = limits.head + limits.body
     frames = {
-        int(Kind.CALL): limits.head + limits.body + CALL_SLACK,
+        int(Kind.CALL): (min(call, WHOLE_LIMIT) if edition else call) + CALL_SLACK,
         int(Kind.ANSWERED): 1 + 8 * ANSWERED_LIMIT,
         int(Kind.CANCEL): NUMBER_SIZE,
         int(Kind.GONE): 2 + NAME_LIMIT,
         int(Kind.PING): NUMBER_SIZE,
     }
     if edition:
-        frames[int(Kind.EDITION)] = NUMBER_SIZE
+        frames |= {
+            int(Kind.OPEN): OPEN_OVERHEAD + limits.head + CALL_SLACK,
+            int(Kind.PART): PART_OVERHEAD + PART_SIZE,
+            int(Kind.WINDOW): WINDOW_TOTAL,
+            int(Kind.ASK): NUMBER_SIZE,
+        }
     return frames
 
 

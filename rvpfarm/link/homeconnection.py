@@ -20,7 +20,6 @@ from zope.interface import implementer
 
 from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
-    EDITION_ONLY,
     WELCOME_ONLY,
     FrameReader,
     Leaving,
@@ -29,7 +28,7 @@ from rvpfarm.link.frames import (
     Returned,
     from_home,
 )
-from rvpfarm.link.kinds import BadFrame
+from rvpfarm.link.kinds import NUMBER_SIZE, BadFrame, Kind
 from rvpfarm.link.meeting import (
     NONCE_SIZE,
     Challenge,
@@ -42,6 +41,7 @@ from rvpfarm.link.meeting import (
     render_hello,
     render_proof,
 )
+from rvpfarm.link.parts import Begin, Part, Window
 
 #: How often the home is asked for a sign of life.
 PING_SECONDS = 15.0
@@ -81,6 +81,12 @@ class Calls(Protocol):
 
     def returned(self, line: HomeConnection, id: int) -> None:
         """The home hands a call back, of which nothing was done."""
+
+    def part(self, frame: Part | Window | Begin) -> None:
+        """Something that travels in parts.
+
+        @raise BadFrame: it is not to come.
+        """
 
     def leaving(self, seconds: int) -> None:
         """The home is about to stop, and calls are worth holding for so long."""
@@ -200,7 +206,9 @@ class HomeConnection(Connection):
 
     def _other(self, frame: object) -> None:
         """Act on a frame that is no reply; the reader lets in only what may come now."""
-        if isinstance(frame, Returned):
+        if isinstance(frame, Part | Window | Begin):
+            self._client.part(frame)
+        elif isinstance(frame, Returned):
             self._client.returned(self, frame.id)
         elif isinstance(frame, Leaving):
             self._client.leaving(frame.seconds)
@@ -211,7 +219,7 @@ class HomeConnection(Connection):
         elif isinstance(frame, Pong):
             self._client.ponged(frame.token)
         elif isinstance(frame, Edition):
-            self.edition = min(frame.number, self._client.edition)
+            self._reader.allowed = from_home(self.edition)
             self._begin()
 
     # the handshake, and whether the home is alive
@@ -229,15 +237,17 @@ class HomeConnection(Connection):
         if not is_proof(welcome.proof, meeting.home_proof(client.key, welcome.standing)):
             raise BadFrame("it does not know the farm key; do all members share one key file?")
         self.incarnation = welcome.incarnation
-        if welcome.edition and client.edition:
-            self._reader.allowed = EDITION_ONLY
+        self.edition = min(welcome.edition, client.edition)
+        self._reader.allowed = from_home(self.edition)
+        if self.edition:
+            # whatever follows its answer may come together with it
+            self._reader.allowed = {**self._reader.allowed, int(Kind.EDITION): NUMBER_SIZE}
             self.write(render_edition(client.edition))
         else:
             self._begin()
 
     def _begin(self) -> None:
         """The handshake is over."""
-        self._reader.allowed = from_home(self.edition)
         self._cancel_timer()
         self._timer = self._client.clock.callLater(PING_SECONDS, self._ping)
         self._client.welcomed(self, self.incarnation)

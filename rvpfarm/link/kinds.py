@@ -26,6 +26,11 @@ class Kind(IntEnum):
     EDITION = 23
     LEAVING = 24
     RETURNED = 25
+    OPEN = 26
+    PART = 27
+    WINDOW = 28
+    BEGIN = 29
+    ASK = 30
 
 
 class BadFrame(Exception):

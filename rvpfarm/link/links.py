@@ -38,6 +38,7 @@ class Links:
         limits: Limits | None = None,
         chance: Callable[[], float] = random,
         nonce: Callable[[int], bytes] = urandom,
+        piecewise: bool = False,
         watch: Watch | None = None,
     ) -> None:
         """
@@ -47,11 +48,13 @@ class Links:
         @param limits: what the homes take.
         @param chance: a number from 0 to 1, to spread attempts to connect.
         @param nonce: makes so many unpredictable octets.
+        @param piecewise: long replies are handed over while they come.
         @param watch: told when a home says that it is being replaced, and when it is back.
         """
         self._watch = watch
         self._clock, self._connect, self._key, self._name = clock, connect, key, name
         self._metrics, self._limits, self._chance, self._nonce = metrics, limits, chance, nonce
+        self._piecewise = piecewise
         self.origin = int.from_bytes(nonce(8), "big")
         self._links: dict[str, tuple[Home, LinkClient]] = {}
         self._closing: set[Deferred[None]] = set()
@@ -93,6 +96,7 @@ class Links:
             limits=self._limits,
             chance=self._chance,
             nonce=self._nonce,
+            piecewise=self._piecewise,
             watch=self._watch,
         )
         if self._stopped:

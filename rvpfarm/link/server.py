@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import urandom
 from typing import TYPE_CHECKING, Protocol, TypeAlias, cast
@@ -13,11 +13,13 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from rvpfarm.link.arrivals import STORE_LIMIT, Store
 from rvpfarm.link.callerconnection import CallerConnection
 from rvpfarm.link.frames import CALL_SLACK, CallFrame, from_caller, render_answer, render_returned
 from rvpfarm.link.kinds import EDITION, BadFrame
 from rvpfarm.link.ledger import Known, Ledger, Work
 from rvpfarm.link.meeting import Hello
+from rvpfarm.link.parts import Open
 from rvpfarm.protocol.calls import Busy, Call, Failed, Limits, Refusal, Relayed, Reply, TimedOut
 from rvpfarm.web.fast import soon_on
 from rvpfarm.web.reader import parse_head
@@ -66,6 +68,8 @@ class LinkFactory(Factory):
 
     @ivar draining: no new call is begun.
     @ivar in_work: how many calls are being worked on.
+    @ivar store: room for the bodies of long calls that are arriving.
+    @ivar body_limit: the longest body.
     """
 
     noisy = False
@@ -102,9 +106,12 @@ class LinkFactory(Factory):
         self._answer, self._metrics, self._admission = answer, metrics, admission
         self._on_gone = on_gone
         self.soon = soon_on(clock)
-        self.allowed = from_caller(limits, edition)
+        self.allowed: Sequence[Mapping[int, int]] = [
+            from_caller(limits, number) for number in range(edition + 1)
+        ]
         # a router has added to the hop count, or put it there
         self._limits = replace(limits, head=limits.head + CALL_SLACK, fields=limits.fields + 1)
+        self.store, self.body_limit = Store(max(STORE_LIMIT, limits.body)), limits.body
         self.draining = self._gave_up = False
         self.in_work = 0
         self._connections: set[CallerConnection] = set()
@@ -205,13 +212,45 @@ class LinkFactory(Factory):
             return ledger.reply(frame.id)
         room = self._admission
         if self.draining or known is Known.TOO_MANY or (room is not None and room.in_work >= room.limit):
-            # nothing is done and nothing remembered: sent again, it is a new call
-            if self._metrics is not None:
-                self._metrics.rejected("drain" if self.draining else "queue")
-            if self.draining and ledger.line is not None and ledger.line.edition:
-                return render_returned(frame.id)
-            return self._frame(frame.id, Busy("too much is in work at this home").reply(), b"0.2")
-        return self._begin(ledger, frame)
+            return self._turn_away(ledger, frame.id)
+        return self.begin(ledger, frame)
+
+    def announced(self, ledger: Ledger, frame: Open) -> bytes | None:
+        """A long call is to come: see whether it is worth coming.
+
+        @return: the frame to send instead of taking it, empty if there is none; C{None} to take it.
+        """
+        known = ledger.known(frame.id)
+        if known is Known.IN_WORK:
+            return b""
+        if known is Known.ANSWERED:
+            return ledger.reply(frame.id)
+        room = self._admission
+        if self.draining or known is Known.TOO_MANY or (room is not None and room.in_work >= room.limit):
+            return self._turn_away(ledger, frame.id)
+        return None
+
+    def asked(self, ledger: Ledger, id: int) -> bytes:
+        """The caller wants to know what became of the call C{id}.
+
+        @return: the frame to send at once, empty if there is none.
+        """
+        known = ledger.known(id)
+        if known is Known.IN_WORK:
+            return b""
+        return ledger.reply(id) if known is Known.ANSWERED else render_returned(id)
+
+    def refusal(self, id: int, refusal: Refusal) -> bytes:
+        """The frame that refuses the call C{id}, of which nothing is remembered."""
+        return self._frame(id, refusal.reply(), b"0.2")
+
+    def _turn_away(self, ledger: Ledger, id: int) -> bytes:
+        """The frame that says that there is no room; nothing is remembered: sent again, it is a new call."""
+        if self._metrics is not None:
+            self._metrics.rejected("drain" if self.draining else "queue")
+        if self.draining and ledger.line is not None and ledger.line.edition:
+            return render_returned(id)
+        return self.refusal(id, Busy("too much is in work at this home"))
 
     def acknowledged(self, ledger: Ledger, ids: Iterable[int]) -> None:
         """The caller has the replies to these calls: forget them."""
@@ -241,7 +280,7 @@ class LinkFactory(Factory):
 
     # calls
 
-    def _begin(self, ledger: Ledger, frame: CallFrame) -> bytes | None:
+    def begin(self, ledger: Ledger, frame: CallFrame) -> bytes | None:
         """Execute a call; exceptions end here, where the work began.
 
         @return: the frame of the reply if it is there already.
@@ -339,6 +378,8 @@ class LinkFactory(Factory):
             for work in ledger.in_work():
                 if work.deferred is not None:
                     work.deferred.cancel()
+        for connection in tuple(self._connections):
+            connection.give_up()
         self._patience = self.clock.callLater(LAST_SECONDS, self._cut_off)
         self._finished()
 
@@ -355,6 +396,8 @@ class LinkFactory(Factory):
         for connection in tuple(self._connections):
             if now - connection.heard >= SILENCE_SECONDS:
                 connection.abandon()
+            else:
+                connection.sweep(now)
         for origin, ledger in tuple(self._ledgers.items()):
             lost = ledger.sweep(now)
             if lost:

@@ -8,6 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rvpfarm.protocol.streams import BodyStream
 
 #: The reason phrase of each status, as the original server wrote it (RVP 8; protocol notes 2.5).
 REASONS: Mapping[int, bytes] = MappingProxyType(
@@ -58,7 +62,7 @@ CONNECTION_BOUND = withhold(("digest-md5", "digest-sha-256"))
 # Call and Reply are made once per request on the hot path: a frozen dataclass costs four times as much.
 @dataclass(slots=True, eq=False)
 class Call:
-    """One request, whole: its head was judged by the strict reader and its body is complete.
+    """One request: its head was judged by the strict reader, and its body is complete or in L{stream}.
 
     @ivar method: as received, upper case by RFC 9110 (methods are case-sensitive).
     @ivar target: the request target as received: a path, or an absolute C{http} URL.
@@ -76,6 +80,8 @@ class Call:
     @ivar withheld: the schemes that its listener does not offer, bit by bit in the order of
         L{SIGN_IN_SCHEMES}.
     @ivar vouched: a farm member itself makes this call, and answers for C{RVP-From-Principal}.
+    @ivar stream: its body, if that is long and still arriving; C{body} is empty then.  Only who asks for
+        that gets such calls.
     """
 
     method: bytes
@@ -89,6 +95,7 @@ class Call:
     via: str | None = None
     vouched: bool = False
     withheld: int = 0
+    stream: BodyStream | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.application.service import Service
@@ -55,18 +56,24 @@ class Notifier:
             self._open()
         self.wanted = self._pipe >= 0 or bool(self._path)
 
-    def send(self, *lines: str) -> None:
-        """Send C{lines}, such as C{READY=1}, as one notice."""
+    def send(self, *lines: str) -> bool:
+        """Send C{lines}, such as C{READY=1}, as one notice.
+
+        @return: false if whoever listens is too busy just now, so that it is worth another try.
+        """
         data = "".join(f"{line}\n" for line in lines).encode()
         try:
             if self._pipe >= 0:
                 os.write(self._pipe, data)
             elif self._path:
                 self._send(data)
+        except BlockingIOError:
+            return False
         except OSError as problem:
             if not self._complained:
                 self._complained = True
                 self._log.warn("the supervisor cannot be told: {why}", why=problem.strerror or str(problem))
+        return True
 
     def close(self) -> None:
         """Nothing more will be sent."""
@@ -117,6 +124,10 @@ class Notices(Service):
     first_seconds = 0.1
     then_seconds = 1.0
 
+    #: What the supervisor is too busy to hear is tried again after this time, and of so much nothing is lost.
+    again_seconds = 0.1
+    most_unsent = 100
+
     def __init__(
         self,
         clock: IReactorTime,
@@ -141,6 +152,7 @@ class Notices(Service):
         self._environment, self._getpid, self._monotonic = environment, getpid, monotonic
         self._timers: dict[str, IDelayedCall] = {}
         self._status = ""
+        self._unsent: deque[tuple[str, ...]] = deque(maxlen=self.most_unsent)
         self._watchdog = 0.0
         self.ready = False
 
@@ -196,7 +208,17 @@ class Notices(Service):
     def _tell(self, status: str, *lines: str) -> None:
         self._status = status
         if self._notifier.wanted:
-            self._notifier.send(*lines, f"STATUS={status}")
+            self._unsent.append((*lines, f"STATUS={status}"))
+            if "again" not in self._timers:
+                self._send()
+
+    def _send(self) -> None:
+        """Send what is to be sent, in its order."""
+        self._timers.pop("again", None)
+        while self._unsent and self._notifier.send(*self._unsent[0]):
+            self._unsent.popleft()
+        if self._unsent:
+            self._timers["again"] = self._clock.callLater(self.again_seconds, self._send)
 
     def _tick(self) -> None:
         """The loop turns, or this would not be called."""

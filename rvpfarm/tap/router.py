@@ -10,6 +10,7 @@ from twisted.application.service import IService
 from twisted.python.usage import UsageError
 
 from rvpfarm.link.links import Links
+from rvpfarm.link.parts import WHOLE_LIMIT
 from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
@@ -108,7 +109,13 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     directory.setServiceParent(top)
     health = Health()
     links = Links(
-        reactor, connector(reactor), key=key.link, name=options["name"], metrics=metrics, watch=health
+        reactor,
+        connector(reactor),
+        key=key.link,
+        name=options["name"],
+        metrics=metrics,
+        piecewise=True,
+        watch=health,
     )
     OnStop(links.stop).setServiceParent(top)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")
@@ -125,6 +132,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         on_gone=router.gone,
         withheld=options["schemes"],
         grace_seconds=options["drain-grace"],
+        stream_over=WHOLE_LIMIT,
     )
     heed([calls], directory, metrics)
     show_work(status, lambda: len(calls.connections), lambda: calls.admission.in_work)

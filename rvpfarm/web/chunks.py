@@ -39,11 +39,11 @@ class _Expecting(Enum):
 class ChunkedBody:
     """One body on its way: give it what arrived until it is L{done}.
 
-    @ivar body: the data so far.
+    @ivar body: the data so far, as far as it was not taken out with L{drain}.
     @ivar done: the last chunk and the trailers have been seen.
     """
 
-    __slots__ = ("_expecting", "_extensions", "_left", "_limit", "_trailers", "body")
+    __slots__ = ("_drained", "_expecting", "_extensions", "_left", "_limit", "_trailers", "body")
 
     def __init__(self, limit: int) -> None:
         """
@@ -51,7 +51,7 @@ class ChunkedBody:
         """
         self.body = bytearray()
         self._limit = limit
-        self._left = 0
+        self._left = self._drained = 0
         self._extensions = 0
         self._trailers = 0
         self._expecting = _Expecting.SIZE
@@ -60,6 +60,13 @@ class ChunkedBody:
     def done(self) -> bool:
         """Whether the last chunk and the trailers have been seen."""
         return self._expecting is _Expecting.NOTHING
+
+    def drain(self) -> bytes:
+        """The data so far, which is not kept any longer."""
+        data = bytes(self.body)
+        self.body.clear()
+        self._drained += len(data)
+        return data
 
     def take(self, source: bytes | bytearray, at: int) -> int:
         """Use up what can be used of C{source} from C{at} on.
@@ -97,7 +104,7 @@ class ChunkedBody:
         if self._extensions > EXTENSIONS_LIMIT:
             raise broken("the chunk extensions are too long")
         self._left = int(match[1], 16)
-        if len(self.body) + self._left > self._limit:
+        if self._drained + len(self.body) + self._left > self._limit:
             raise TooLarge("the body is longer than allowed here", close=True)
         self._expecting = _Expecting.DATA if self._left else _Expecting.TRAILER
         return end + 1

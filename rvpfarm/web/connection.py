@@ -8,7 +8,7 @@ read ahead, answers not fetched, and the time each of these may take.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IPushProducer, ISSLTransport
@@ -29,6 +29,7 @@ from rvpfarm.protocol.calls import (
     TooSlow,
     Unreachable,
 )
+from rvpfarm.protocol.streams import BodyStream, Rest, Streamed
 from rvpfarm.web.deadline import Deadline
 from rvpfarm.web.reader import RequestReader, Stage
 from rvpfarm.web.writer import render_reply
@@ -69,7 +70,7 @@ class _Turn:
     def __init__(self, call: Call | None, started: float) -> None:
         self.call = call
         self.started = started
-        self.answer: Deferred[Reply | Relayed] | None = None
+        self.answer: Deferred[Reply | Relayed] | Rest | None = None  # what is still to come of it
         self.wire: bytes | None = None
         self.close = False
 
@@ -94,16 +95,20 @@ class CallProtocol(Protocol):
         self._withheld = factory.withheld
         self._forwards = False  # a proxy's that is believed: each call has a caller of its own
         self._source: str | None = None  # where it is counted
-        self._reader = RequestReader(factory.limits)
+        self._reader = RequestReader(factory.limits, factory.stream_over)
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
         self._waiting: list[Call] = []  # read, not begun
+        self._body: BodyStream | None = (
+            None  # of the call that was begun last, if that comes while it is read
+        )
         self._unread = bytearray()  # arrived, not read
         self._busy = False  # a method further down the stack goes on with whatever waits
         self._stalled = False  # the peer does not fetch its answers
         self._deaf = False  # reading is paused
         self._last = False  # the answer that ends the connection is among the turns
         self._closing = False  # that answer is written, or the connection is lost
+        self._rest: Rest | None = None  # of the answer that is being written in parts
         self._discarded = 0
         self._deadline = Deadline(factory.clock, self._overdue)  # of what the peer is to do next
         self._expect = self._deadline.move
@@ -148,6 +153,8 @@ class CallProtocol(Protocol):
         """The peer does not fetch its answers."""
         if not self._stalled:
             self._stalled = True
+            if self._rest is not None:
+                self._rest.pause()
             self._expect(self.factory.seconds() + STALL_SECONDS)
             self._regulate()
 
@@ -156,6 +163,8 @@ class CallProtocol(Protocol):
         self._stalled = False
         if not self._closing:
             self._expect_input()
+            if self._rest is not None:
+                self._rest.resume()
             self._go_on()
 
     def stopProducing(self) -> None:
@@ -234,15 +243,22 @@ class CallProtocol(Protocol):
             reader = self._reader
             if reader.refusal is not None:
                 self._refuse(reader.refusal)
-            elif reader.wants_continue and not self._turns:
+            elif reader.wants_continue and len(self._turns) <= self._streaming:
                 reader.wants_continue = False
                 self.transport.write(_CONTINUE)
                 self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
         self._regulate()
 
+    @property
+    def _streaming(self) -> bool:
+        """Whether the last of the turns is that of a call whose body is still arriving."""
+        return self._body is not None and not self._body.complete
+
     def _pump(self) -> None:
         limit = self.factory.limits.pipelined
         while not (self._stalled or self._last or self._closing or len(self._turns) >= limit):
+            if self._body is not None and self._body.full:
+                return
             if self._waiting:
                 self._begin(self._waiting.pop(0))
             elif self._unread:
@@ -263,6 +279,9 @@ class CallProtocol(Protocol):
         call.connection = self._name
         call.withheld = self._withheld
         turn = _Turn(call, factory.seconds())
+        if call.stream is not None:
+            self._body = call.stream
+            call.stream.drained = self._go_on
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
         admission = factory.admission
@@ -292,12 +311,15 @@ class CallProtocol(Protocol):
     def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
         self.factory.admission.in_work -= 1
         call = turn.call
-        assert call is not None
+        if call is None:  # refused before all of it had come
+            return
         if isinstance(result, Failure):
             if self._closing and result.check(CancelledError, Refusal, Unreachable):
                 return
             result = self._excuse(result, call)
         if self._closing:
+            if isinstance(result, Streamed):
+                result.rest.cancel()
             return
         self._complete(turn, result)
         self._flush()
@@ -327,16 +349,26 @@ class CallProtocol(Protocol):
             keep = call.minor == 0
             if call.headers.get(b"rvp-notifications-version") == b"1.0":
                 version = b"1.0"
+            if call.stream is not None and not call.stream.complete:
+                call.stream.close()
+                turn.close = self._last = True
         close = turn.close or (factory.draining and self._says_goodbye(turn))
         try:
             wire = render_reply(reply, version=version, close=close, keep_alive=keep)
             status = reply.status
             turn.close = close or reply.close
+            if reply.__class__ is Streamed:
+                turn.answer = reply.rest
         except Exception:  # an answer that cannot be written is a bug like any other
             self._log.failure("the answer to {method} cannot be written", method=method)
             wire, status, turn.close = render_reply(Failed().reply(), version=version, close=True), 500, True
+            if isinstance(reply, Streamed):
+                reply.rest.cancel()
         if method == b"HEAD":
             wire = wire[: wire.index(b"\r\n\r\n") + 4]
+            if turn.answer is not None:
+                turn.answer.cancel()
+                turn.answer = None
         turn.wire = wire
         if factory.metrics is not None:
             factory.metrics.request(method, status, factory.seconds() - turn.started)
@@ -354,6 +386,9 @@ class CallProtocol(Protocol):
         """Write the answers whose turn has come."""
         turns = self._turns
         while turns and turns[0].wire is not None:
+            if turns[0].answer is not None:
+                self._write_begin(turns[0], cast(Rest, turns[0].answer))
+                return
             self._write(turns.pop(0))
         if not (turns or self._closing or self._stalled) and self._stage is Stage.IDLE:
             self._expect_input()
@@ -364,6 +399,33 @@ class CallProtocol(Protocol):
         if turn.close:
             self._end()
 
+    def _write_begin(self, turn: _Turn, rest: Rest) -> None:
+        """Write the beginning of an answer, and let the rest come as fast as the peer fetches it."""
+        wire, turn.wire = turn.wire, None
+        assert wire is not None
+        self._rest = rest
+        self.transport.write(wire)
+        if self._stalled:
+            rest.pause()
+        rest.start(self._write_part, lambda complete: self._rest_over(turn, complete))
+
+    def _write_part(self, data: bytes) -> None:
+        self.transport.write(data)
+
+    def _rest_over(self, turn: _Turn, complete: bool) -> None:
+        """An answer has been written to its end, or will never be: then it ends with the connection."""
+        self._rest = None
+        if not complete:
+            self._log.debug("the answer to {peer} broke off", peer=self._peer)
+            self.abort()
+            return
+        self._turns.remove(turn)
+        if turn.close:
+            self._end()
+        else:
+            self._flush()
+            self._go_on()
+
     def _refuse(self, refusal: Refusal) -> None:
         """Answer what cannot be read further, after everything before it, and read no more."""
         self._last = True
@@ -373,12 +435,23 @@ class CallProtocol(Protocol):
             status=refusal.status,
             text=refusal.text,
         )
-        turn = _Turn(None, self.factory.seconds())
-        turn.close = True
-        self._complete(turn, refusal.reply())
         self._discarded += 1  # whatever it was, the peer may be sending more of it
-        self._turns.append(turn)
+        if self._streaming:
+            self._refuse_body(refusal)
+        else:
+            turn = _Turn(None, self.factory.seconds())
+            turn.close = True
+            self._complete(turn, refusal.reply())
+            self._turns.append(turn)
         self._flush()
+
+    def _refuse_body(self, refusal: Refusal) -> None:
+        """The call that was begun last will never be whole: it is refused, and its work given up."""
+        turn = self._turns[-1]
+        answer = turn.answer
+        self._complete(turn, refusal.reply())
+        if answer is not None:
+            answer.cancel()
 
     # the end
 
@@ -453,6 +526,7 @@ class CallProtocol(Protocol):
             self._stalled
             or self._waiting
             or self._unread
+            or (self._body is not None and self._body.full)
             or self._discarded > _DISCARDED
             or len(self._turns) >= self.factory.limits.pipelined
         )

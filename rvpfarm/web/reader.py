@@ -23,6 +23,7 @@ from rvpfarm.protocol.calls import (
     TooLarge,
     WrongVersion,
 )
+from rvpfarm.protocol.streams import BodyStream
 from rvpfarm.web.chunks import ChunkedBody
 from rvpfarm.web.fields import (
     HOST,
@@ -59,7 +60,9 @@ class Stage(Enum):
 
 
 class RequestReader:
-    """Turns what one connection brings into whole L{Call}s, in order.
+    """Turns what one connection brings into L{Call}s, in order, each when it is whole.
+
+    A call with a long body may be handed over before its body has come, which then goes into its C{stream}.
 
     @ivar refusal: why the stream cannot be read further, once that is so.  It is to be answered after
         the calls that came before it; whatever follows is thrown away.
@@ -76,17 +79,20 @@ class RequestReader:
         "_limits",
         "_loose",
         "_searched",
+        "_whole",
         "refusal",
         "wants_continue",
     )
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, stream_over: int | None = None) -> None:
         """
         @param limits: the sizes a request may have.
+        @param stream_over: bodies longer than this are handed over while they arrive; none if C{None}.
         """
         self.refusal: Refusal | None = None
         self.wants_continue = False
         self._limits = limits
+        self._whole = limits.body if stream_over is None else min(limits.body, stream_over)
         self._buffer = bytearray()  # arrived and not used yet; it begins where the head or body does
         self._searched = 0  # the head does not end before this offset of the buffer
         self._loose = False  # this caller ends its lines in LF
@@ -109,7 +115,8 @@ class RequestReader:
     def feed(self, data: bytes) -> list[Call]:
         """Take what arrived.  Never raises: a broken stream sets L{refusal}.
 
-        @return: the calls that are complete now, without C{peer} and C{connection}.
+        @return: the calls that are complete now, or whose bodies will follow, without C{peer} and
+            C{connection}.
         """
         calls: list[Call] = []
         if self.refusal is None:
@@ -145,22 +152,24 @@ class RequestReader:
                 if call is None:
                     break
                 at += len(call.head)
-                self._frame(call)
-            if self._chunks is not None:
-                at = self._chunks.take(source, at)
-                if not self._chunks.done:
-                    break
-                call.body = bytes(self._chunks.body)
-                self._chunks = None
-            elif self._length:
+                self._frame(call, calls)
+            if self._chunks is None and call.stream is None:
                 end = at + self._length
                 if end > size:
                     break
-                call.body = bytes(source[at:end])
-                at = end
+                if end > at:
+                    call.body = bytes(source[at:end])
+                    at = end
+            else:
+                at = self._take_slowly(call, source, at, calls)
+                if self._chunks is not None or self._length:
+                    break
             self._call = None
             self.wants_continue = False
-            calls.append(call)
+            if call.stream is None:
+                calls.append(call)
+            else:
+                call.stream.finish()
         if source is buffer:
             del buffer[:at]
         elif at < size:
@@ -203,7 +212,31 @@ class RequestReader:
         head = bytes(source[at:end])
         return _make_call(head, split_lines(head), self._limits)
 
-    def _frame(self, call: Call) -> None:
+    def _take_slowly(self, call: Call, source: bytes | bytearray, at: int, calls: list[Call]) -> int:
+        """Take what has come of a body that is in chunks or is handed over while it arrives.
+
+        @return: the offset of what was not used; if no length and no chunks are left, that was all.
+        """
+        chunks = self._chunks
+        if chunks is None:
+            assert call.stream is not None
+            piece = bytes(source[at : at + self._length])
+            self._length -= len(piece)
+            call.stream.feed(piece)
+            return at + len(piece)
+        at = chunks.take(source, at)
+        if call.stream is None and len(chunks.body) > self._whole:
+            call.stream = BodyStream(None)
+            calls.append(call)
+        if call.stream is not None:
+            call.stream.feed(chunks.drain())
+        if chunks.done:
+            if call.stream is None:
+                call.body = bytes(chunks.body)
+            self._chunks, self._length = None, 0
+        return at
+
+    def _frame(self, call: Call, calls: list[Call]) -> None:
         """Decide where the body of C{call} ends, from its head alone (RFC 9112 6.3).
 
         @raise BadRequest: the head does not say it in one way only.
@@ -220,8 +253,11 @@ class RequestReader:
             self._length = 0 if length is None else _parse_length(length)
             if not self._length:
                 return
-            if self._length > self._limits.body:
-                raise TooLarge("the body is longer than allowed here", close=True)
+            if self._length > self._whole:
+                if self._length > self._limits.body:
+                    raise TooLarge("the body is longer than allowed here", close=True)
+                call.stream = BodyStream(self._length)
+                calls.append(call)
         self._call = call
         if call.minor and b"expect" in headers:
             expected = headers[b"expect"].lower().split(b",")

@@ -60,6 +60,7 @@ class CallFactory(Factory):
         withheld: int = 0,
         grace_seconds: float = 0.0,
         nonce: Callable[[int], bytes] = urandom,
+        stream_over: int | None = None,
     ) -> None:
         """
         @param answer: told each call; cancelling what it returned means that the caller hung up.
@@ -69,7 +70,10 @@ class CallFactory(Factory):
         @param withheld: the schemes that are not offered here; see L{Call.withheld}.
         @param grace_seconds: how long a drain waits for the next request of idle connections.
         @param nonce: makes so many unpredictable octets.
+        @param stream_over: calls with longer bodies are begun before their bodies have come; see
+            L{Call.stream}.
         """
+        self.stream_over = stream_over
         self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
         self.on_gone = on_gone

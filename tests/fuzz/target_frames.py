@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from rvpfarm.link.frames import (
     CHALLENGE_ONLY,
-    EDITION_ONLY,
     HELLO_ONLY,
     PROOF_ONLY,
     WELCOME_ONLY,
@@ -23,10 +22,12 @@ from rvpfarm.link.frames import (
     Pong,
     ReplyFrame,
     Returned,
+    Streamed,
     from_caller,
     from_home,
     render_answer,
     render_answered,
+    render_ask,
     render_call,
     render_cancel,
     render_gone,
@@ -51,9 +52,20 @@ from rvpfarm.link.meeting import (
     render_proof,
     render_welcome,
 )
+from rvpfarm.link.parts import (
+    Ask,
+    Begin,
+    Open,
+    Part,
+    Window,
+    render_begin,
+    render_open,
+    render_part,
+    render_window,
+)
 from rvpfarm.protocol.calls import Call, Limits
 from tests.fuzz.cuts import pieces
-from tests.link.test_frames import HELLO, outline
+from tests.link.test_frames import EDITION_ONLY, HELLO, outline
 
 SMALL = Limits(head=300, body=500)
 
@@ -64,8 +76,10 @@ STAGES: tuple[Mapping[int, int], ...] = (
     PROOF_ONLY,
     WELCOME_ONLY,
     EDITION_ONLY,
-    {**from_home(), int(Kind.REPLY): 2000},
-    from_caller(SMALL),
+    {**from_home(0), int(Kind.REPLY): 2000},
+    {kind: min(size, 2000) for kind, size in from_home(1).items()},
+    from_caller(SMALL, 0),
+    {kind: min(size, 2000) for kind, size in from_caller(SMALL, 1).items()},
 )
 
 _NONCE = bytes(range(NONCE_SIZE))
@@ -114,6 +128,9 @@ def seeds() -> list[bytes]:
         render_answered(range(40)),
         render_edition(1),
         render_leaving(15) + render_returned(7) + render_returned(8),
+        render_open(9, _CALL, 500) + render_part(9, b"x" * 300, False) + render_part(9, b"x" * 200, True),
+        render_open(9, vouched, None) + render_part(9, b"", True) + render_ask(9) + render_window(9, 65536),
+        render_begin(9, True, 700, b"HTTP/1.1 200 Successful\r\n\r\n") + render_part(9, b"x" * 99, True),
     ]
 
 
@@ -177,6 +194,8 @@ def _rendered(frame: Frame) -> bytes:
         return render_cancel(frame.id)
     if isinstance(frame, Gone):
         return render_gone(frame.connection)
+    if isinstance(frame, Open | Part | Window | Begin | Ask):
+        return _rendered_parts(frame)
     if isinstance(frame, Leaving):
         return render_leaving(frame.seconds)
     if isinstance(frame, Returned):
@@ -186,6 +205,23 @@ def _rendered(frame: Frame) -> bytes:
     if isinstance(frame, Pong):
         return render_pong(frame.token)
     return _rendered_greeting(frame)
+
+
+def _rendered_parts(frame: Streamed) -> bytes:
+    if isinstance(frame, Open):
+        call = Call(
+            *(b"", b"", {}, b"", 1, frame.head, frame.peer, frame.connection),
+            vouched=frame.vouched,
+            withheld=frame.withheld,
+        )
+        return render_open(frame.id, call, frame.size)
+    if isinstance(frame, Part):
+        return render_part(frame.id, frame.data, frame.last)
+    if isinstance(frame, Window):
+        return render_window(frame.id, frame.octets)
+    if isinstance(frame, Begin):
+        return render_begin(frame.id, frame.close, frame.size, frame.wire)
+    return render_ask(frame.id)
 
 
 def _rendered_greeting(frame: Greeting) -> bytes:

@@ -86,6 +86,7 @@ def fuzz_one(data: bytes) -> None:
     """Read C{data} as what a connection brings, in one piece and in several."""
     whole = _read([data])
     assert _read(pieces(data)) == whole, "the cuts make a difference"
+    assert _read_early([data]) == _read_early(pieces(data)) == whole, "handing bodies over does"
 
 
 def _read(parts: list[bytes]) -> object:
@@ -110,6 +111,24 @@ def _read(parts: list[bytes]) -> object:
         assert reader.refusal is refusal
     told = refusal and (refusal.status, refusal.text)
     return [_shown(call) for call in calls], told, reader.stage, reader.wants_continue, reader.eof()
+
+
+def _read_early(parts: list[bytes]) -> object:
+    """The same of a reader that hands over long bodies while they arrive; of its calls those that are whole."""
+    reader, calls = RequestReader(LIMITS, 40), list[Call]()
+    for part in parts:
+        calls += reader.feed(part)
+        assert reader._chunks is None or len(reader._chunks.body) <= 40 + SIZE_LINE_LIMIT
+    streams = [call.stream for call in calls if call.stream is not None]
+    assert all(stream.complete for stream in streams[:-1]), "one body was left for the next"
+    for call in calls:
+        if call.stream is not None and call.stream.complete:
+            call.body, call.stream = call.stream.take(1 << 30), None
+            assert len(call.body) > 40
+    refusal = reader.refusal
+    told = refusal and (refusal.status, refusal.text)
+    shown = [_shown(call) for call in calls if call.stream is None]
+    return shown, told, reader.stage, reader.wants_continue, reader.eof()
 
 
 def _shown(call: Call) -> tuple[object, ...]:

@@ -229,3 +229,15 @@ class CourierTests(SynchronousTestCase):
         broken.reply(Unreachable("refused"))
         self.courier.stop()
         self.assertEqual((self.outcomes, self.clock.getDelayedCalls()), ([Outcome.DEAD, Outcome.DROPPED], []))
+
+    def test_answered_after_the_stop(self) -> None:
+        """What was under way when it stopped is told its outcome, and nothing is sent or tried again then."""
+        where = Listener()
+        self.post(where, b"1", Priority.PRESENCE, key=1)
+        self.post(where, b"2")
+        self.courier.stop()
+        where.reply(Unreachable("the link is closed"))
+        self.post(where, b"3")
+        self.assertEqual(where.bodies, [b"1"])
+        self.assertEqual(self.outcomes, [Outcome.DROPPED, Outcome.DEAD, Outcome.DROPPED])
+        self.assertEqual((self.courier.queued, self.clock.getDelayedCalls()), (0, []))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.courier import RETRY_SECONDS
-from rvpfarm.protocol.calls import Reply, Slow, Unreachable
+from rvpfarm.home.delivery import FarmDestination
+from rvpfarm.protocol.calls import Call, Reply, Slow, Unreachable
 from tests.support.disk import Disk
 from tests.support.homes import DOMAIN, PETRA, TOMASZ, Asked, LocalHome
 
@@ -118,6 +119,17 @@ class UnheardTests(UnheardCase):
         self.at.clock.advance(0)
         self.assertEqual(self.renew(self.tomasz, TOMASZ), ["away"])
 
+    def test_ended_meanwhile(self) -> None:
+        """What could not be delivered is not tried again for a subscription that has ended: others may have
+        told something newer by then."""
+        self.at.outgoing.answers[PORT] = Unreachable("down")
+        self.at.state("busy")
+        number = self.tomasz.header(b"Subscription-Id").decode()
+        self.at.ask("UNSUBSCRIBE", "/p", who=TOMASZ, Subscription_Id=number)
+        self.at.outgoing.take()
+        self.at.clock.pump(RETRY_SECONDS)
+        self.assertEqual(self.at.outgoing.take(), [])
+
     def test_blocked(self) -> None:
         """Nobody hears by a renewal what he may not see."""
         self.at.outgoing.answers[PORT] = Unreachable("down")
@@ -143,6 +155,20 @@ class RestartTests(UnheardCase):
         again.outgoing.answers[PORT] = 200
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), ["online"])
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), [])
+
+
+class FarmDestinationTests(SynchronousTestCase):
+    """The way to another home."""
+
+    def test_no_way(self) -> None:
+        """A link that takes nothing more, as when this home stops, is an outcome like any other."""
+
+        def elsewhere(call: Call) -> Reply:
+            raise Unreachable("the link is closed")
+
+        outcomes: list[int | Unreachable] = []
+        FarmDestination("farm:1", OLGA.encode(), elsewhere).send(b"", b"", outcomes.append)
+        self.assertEqual([type(outcome) for outcome in outcomes], [Unreachable])
 
 
 _ONLY_PETRA = (

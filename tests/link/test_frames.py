@@ -13,7 +13,6 @@ from rvpfarm.link.frames import (
     ANSWERED_LIMIT,
     CALL_SLACK,
     CHALLENGE_ONLY,
-    EDITION_ONLY,
     HELLO_ONLY,
     PROOF_ONLY,
     REPLY_LIMIT,
@@ -32,6 +31,7 @@ from rvpfarm.link.frames import (
     from_home,
     render_answer,
     render_answered,
+    render_ask,
     render_call,
     render_cancel,
     render_gone,
@@ -60,10 +60,25 @@ from rvpfarm.link.meeting import (
     render_welcome,
     standing,
 )
+from rvpfarm.link.parts import (
+    PART_SIZE,
+    WHOLE_LIMIT,
+    Ask,
+    Begin,
+    Open,
+    Part,
+    Window,
+    render_begin,
+    render_open,
+    render_part,
+    render_window,
+)
 from rvpfarm.protocol.calls import Call, Limits
 
 SMALL = Limits(head=1024, body=4096)
-STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, EDITION_ONLY, from_home(), from_caller(SMALL))
+EDITION_ONLY = {int(Kind.EDITION): 9}
+AT_WORK = (from_home(0), from_home(1), from_caller(SMALL, 0), from_caller(SMALL, 1))
+STAGES = (HELLO_ONLY, CHALLENGE_ONLY, PROOF_ONLY, WELCOME_ONLY, EDITION_ONLY, *AT_WORK)
 HELLO = Hello(2**64 - 1, b"n" * NONCE_SIZE, "router-1", "3f0c")
 MEETING = Meeting("router-1", "3f0c", 7, b"c" * NONCE_SIZE, b"h" * NONCE_SIZE)
 
@@ -98,6 +113,8 @@ def outline(frame: object) -> object:
         return (frame.id, frame.vouched, frame.peer, frame.connection, frame.head, frame.body)
     if isinstance(frame, ReplyFrame):
         return (frame.id, frame.close, frame.wire)
+    if isinstance(frame, Open | Part | Begin):
+        return tuple(getattr(frame, name) for name in frame.__slots__)
     return frame
 
 
@@ -217,7 +234,69 @@ class FrameReaderTests(SynchronousTestCase):
             self.assertEqual(len(self.read(from_home(1), frame)), 1)
             self.assertRaises(BadFrame, self.read, from_home(0), frame)
             self.assertRaises(BadFrame, self.read, from_caller(SMALL), frame)
-        self.assertRaises(BadFrame, self.read, from_caller(SMALL, 0), render_edition(1))
+        for frame in (render_open(1, Call(b"NOTIFY", b"/", {}), 7), render_ask(1)):
+            self.assertEqual(len(self.read(from_caller(SMALL, 1), frame)), 1)
+            self.assertRaises(BadFrame, self.read, from_caller(SMALL, 0), frame)
+        for frame in (render_part(1, b"x", True), render_window(1, 1)):
+            for allowed in (from_caller(SMALL, 1), from_home(1)):
+                self.assertEqual(len(self.read(allowed, frame)), 1)
+            for allowed in (from_caller(SMALL, 0), from_home(0)):
+                self.assertRaises(BadFrame, self.read, allowed, frame)
+
+    def test_nothing_long(self) -> None:
+        """Who knows how long calls and replies travel sends none in one piece."""
+        large = Limits(body=1 << 20)
+        call = render_call(1, Call(b"NOTIFY", b"/", {}, bytes(WHOLE_LIMIT + CALL_SLACK)))
+        reply = render_answer(1, bytes(WHOLE_LIMIT + 5), False)
+        self.assertEqual(len(self.read(from_caller(large, 0), call) + self.read(from_home(0), reply)), 2)
+        self.assertRaises(BadFrame, self.read, from_caller(large, 1), call)
+        self.assertRaises(BadFrame, self.read, from_home(1), reply)
+        most = render_answer(1, bytes(WHOLE_LIMIT), False)
+        self.assertEqual(len(self.read(from_home(1), most)), 1)
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.lists(st.tuples(ids, calls, st.one_of(st.none(), st.integers(0, 2**64 - 2))), max_size=3),
+        st.lists(
+            st.tuples(
+                ids, st.binary(min_size=1, max_size=PART_SIZE), st.booleans(), st.integers(0, 2**32 - 1)
+            ),
+            max_size=4,
+        ),
+        st.lists(st.integers(1, 20000), max_size=5),
+    )
+    def test_parts_round_trip(
+        self,
+        opened: list[tuple[int, Call, int | None]],
+        parts: list[tuple[int, bytes, bool, int]],
+        sizes: list[int],
+    ) -> None:
+        """What travels in parts arrives as it was sent, in order, in both directions."""
+        data = b"".join(render_open(*each) + render_ask(each[0]) for each in opened)
+        wanted: list[object] = []
+        for id, call, size in opened:
+            wanted.append((id, call.vouched, 0, call.peer, call.connection, call.head, size))
+            wanted.append(Ask(id))
+        both, shown = b"", list[object]()
+        for id, piece, last, octets in parts:
+            both += render_part(id, piece, last) + render_part(id, b"", True) + render_window(id, octets)
+            shown += [(id, last, piece), (id, True, b""), Window(id, octets)]
+        self.assertEqual(self.read(from_caller(SMALL), data + both, sizes), wanted + shown)
+        begun = b"".join(render_begin(id, last, len(piece) + 1, piece) for id, piece, last, _ in parts)
+        wanted = [(id, last, len(piece) + 1, piece) for id, piece, last, _ in parts]
+        self.assertEqual(self.read(from_home(), begun + both, sizes), wanted + shown)
+
+    def test_broken_parts(self) -> None:
+        """A part with nothing in it, a reply that begins with its end, and wrong sizes are refused."""
+        opened = render_open(1, Call(b"NOTIFY", b"/", {}, head=b"head"), 7)
+        for frame in (
+            render_part(1, b"", False),
+            b"\0\0\0\x09" + bytes([Kind.PART]) + bytes(8),
+            b"\0\0\0\x0c" + bytes([Kind.WINDOW]) + bytes(11),
+            opened[:3] + bytes([opened[3] + 1]) + opened[4:] + b"x",
+        ):
+            self.assertRaises(BadFrame, self.read, from_caller(SMALL), frame)
+        self.assertRaises(BadFrame, self.read, from_home(), render_begin(1, False, 3, b"abc"))
 
     def test_standing(self) -> None:
         """A home of the first edition shows nothing but its incarnation, and its proof is over that."""

@@ -60,9 +60,9 @@ def _check_links(member: Member) -> Iterator[str]:
     for home, link in member.links._links.values():
         if link.in_flight > client.CALLS_LIMIT:
             yield f"{member.name} has {link.in_flight} calls on the way to {home.name}"
-        size = sum(len(pending.frame) for pending in link._pending.values())
-        if size != link._bytes:
-            yield f"{member.name} has {size} octets on the way to {home.name}, and counts {link._bytes}"
+        size = sum(pending.weight for pending in link._pending.values())
+        if size != link._roll.weight:
+            yield f"{member.name} has {size} octets on the way to {home.name}, and counts {link._roll.weight}"
 
 
 def leftovers(world: World) -> Iterator[str]:

@@ -23,7 +23,7 @@ from tests.support.network import HIGH_WATER, Pipe
 
 #: What the kernel takes from a process at once, whether or not the other side reads.
 SEND_BUFFER = 262144
-#: How long the kernel says "refused" or "reset" after, and how long a segment is on its way.
+#: How long a segment is on its way.
 LATENCY = (0.0002, 0.004)
 
 
@@ -277,12 +277,19 @@ class Internet:
     """
 
     def __init__(
-        self, timeline: Timeline, seed: int, trace: Callable[[int, str, bytes], None] = lambda *_: None
+        self,
+        timeline: Timeline,
+        seed: int,
+        trace: Callable[[int, str, bytes], None] = lambda *_: None,
+        *,
+        distance: float = 1.0,
     ) -> None:
         """
         @param seed: decides how long things take; each connection draws for itself, so that the order in
             which several of them are closed at one moment changes nothing.
+        @param distance: everything takes so many times as long.
         """
+        self._distance = distance
         self.hosts: dict[str, Host] = {}
         self.trace = trace
         self.opened = 0
@@ -398,7 +405,8 @@ class Internet:
         return self._draw(self.hosts[end.getHost().host], self.hosts[end.getPeer().host], random)
 
     def _draw(self, one: Host, other: Host, random: Random) -> float:
-        return random.uniform(*LATENCY) * self._slow.get(frozenset((one.address, other.address)), 1.0)
+        factor = self._slow.get(frozenset((one.address, other.address)), 1.0)
+        return random.uniform(*LATENCY) * self._distance * factor
 
     def tell(self, end: End, what: Callable[[], None]) -> None:
         """Send a reset; the network does not repeat it."""

@@ -114,6 +114,7 @@ class Hold:
         held, oracle = self.held, self._place.oracle
         if held is None:
             return
+        self._place.over.add((self.node, held.id))
         oracle.ending(held)
         headers = [f"Subscription-Id: {held.id}"]
         allowed = (200, 412) if held.state == "ending" else (200, 403, 412)  # another home has other ids
@@ -135,6 +136,7 @@ class Hold:
             return False
         id, lifetime = int(answer.headers[b"subscription-id"]), int(answer.headers[b"subscription-lifetime"])
         self.held = place.oracle.subscribed(place.user, self.node, id, lifetime, answer)
+        place.over.discard((self.node, id))
         if self.kind == "pragma/notify":
             place.signed_in()
         else:
@@ -152,6 +154,7 @@ class Hold:
             place.oracle.renewed(held, int(answer.headers[b"subscription-lifetime"]), answer)
         elif answer.status in (403, 412):
             place.oracle.unknown(held, answer)
+            place.over.add((self.node, held.id))
             self.held = None
         return answer.status == 200
 
@@ -163,6 +166,7 @@ class Place:
     @ivar leaving: it is signing out.
     @ivar seen: the state of each contact, as its user sees it.
     @ivar notices: how many notifications of each contact it has had.
+    @ivar over: the subscriptions that it has ended or lost, by node and id, whose last news it does not look at.
     """
 
     def __init__(self, around: Surroundings, person: Person, host: Host, *, closes: bool) -> None:
@@ -176,6 +180,7 @@ class Place:
         self.on = self.leaving = False
         self.seen: dict[str, str] = {}
         self.notices: dict[str, int] = {}
+        self.over: set[tuple[str, int]] = set()
         self.holds: dict[tuple[str, str], Hold] = {}
         self.mood = "well"
         self._starts = 0
@@ -201,7 +206,7 @@ class Place:
         self._ear = Ear(self.process, self._heard, self._answered, closes=self._closes)
         self._ear.mood = self.mood
         self._around.internet.listen(self.process, self.host, PORT, self._ear)
-        self.seen, self.notices, self.holds = {}, {}, {}
+        self.seen, self.notices, self.over, self.holds = {}, {}, set(), {}
         self._speaking = DeferredLock()
         self._around.log(f"{self.name} comes")
         self.hold(self.user, "pragma/notify")
@@ -328,14 +333,14 @@ class Place:
         recipient: str,
         ack: str,
         *,
-        troubled: bool = False,
+        troubled: Callable[[], bool] = lambda: False,
         expected: int = 0,
         forged: str = "",
         patience: float = ANSWER_SECONDS,
     ) -> Sent:
         """Write to somebody.
 
-        @param troubled: his client is not itself.
+        @param troubled: whether his client is not itself.
         @param expected: the only status there can be, as things stand.
         @param forged: whom to claim to be instead.
         """
@@ -347,15 +352,24 @@ class Place:
             headers.append(f"RVP-From-Principal: {url_of(self.user)}")
         else:
             headers.append(f"RVP-From-Principal: {sender}")
-        allowed = (403,) if forged else (expected,) if expected else (200, 412, *([500] if troubled else []))
+        before = troubled()
+
+        def ill() -> bool:
+            return before or troubled() or patience < ANSWER_SECONDS
+
+        def allowed() -> Sequence[int]:
+            if forged or expected:
+                return (403,) if forged else (expected,)
+            # a place that nobody signed out of does not take what is for all
+            return (200, 412, 500) if ill() or ack == "DeepAnd" else (200, 412)
+
         answer = await self.call(
             "NOTIFY",
             recipient,
             headers,
             text,
             allowed=allowed,
-            troubled=troubled or patience < ANSWER_SECONDS,
-            shaky=(0, 500, 503, 504) if ack == "DeepAnd" else (0, 503, 504),
+            troubled=ill,
             note=f"{ack} {sent.number}",
             again=False,
             patience=patience,
@@ -370,8 +384,8 @@ class Place:
         headers: Sequence[str],
         body: bytes = b"",
         *,
-        allowed: Sequence[int],
-        troubled: bool = False,
+        allowed: Sequence[int] | Callable[[], Sequence[int]],
+        troubled: Callable[[], bool] = lambda: False,
         shaky: Sequence[int] = (0, 503, 504),
         note: str = "",
         again: bool = True,
@@ -379,9 +393,9 @@ class Place:
     ) -> Answer:
         """Make a call, and see that its answer is one of those that there may be.
 
-        @param allowed: there may be at any time.
+        @param allowed: there may be at any time; asked when there is an answer.
         @param shaky: there may be besides while something is wrong, or not for long right.
-        @param troubled: somebody who takes part in the call is not himself.
+        @param troubled: whether somebody who takes part in the call is not himself.
         """
         if not any(line.startswith("RVP-From-Principal") for line in headers):
             headers = [*headers, f"RVP-From-Principal: {url_of(self.user)}"]
@@ -389,8 +403,9 @@ class Place:
         what = f"{method} {node} {note}".strip()
         took = answer.ended - answer.begun
         self._around.log(f"{self.name} {what} by {answer.router} -> {answer.status} ({took:.3f} s)")
-        calm = not troubled and self.oracle.faults.calm_since(answer.begun)
-        self.oracle.judge(f"{method} of {self.name} to {node} {note}", answer, allowed, () if calm else shaky)
+        calm = not troubled() and self.oracle.faults.calm_since(answer.begun)
+        may_be = allowed() if callable(allowed) else allowed
+        self.oracle.judge(f"{method} of {self.name} to {node} {note}", answer, may_be, () if calm else shaky)
         return answer
 
     # being called
@@ -412,11 +427,16 @@ class Place:
             self._around.log(f"{self.name} hears message {number[1].decode()} ({self.mood})")
             self.oracle.heard_message(self.name, self.user, int(number[1]), sender.rpartition("/")[2], about)
             return
-        self.notices[about] = self.notices.get(about, 0) + 1
         if sender != DOMAIN:
             self.oracle.complain(f"{self.name} was told how {about} is, by {sender}")
-        number_of = call.headers.get(b"subscription-id", b"none").decode()
-        self.sees(about, call.body, f"subscription {number_of}, {self.mood}")
+        id = int(call.headers[b"subscription-id"])
+        if (about, id) in self.over:
+            self._around.log(
+                f"{self.name} does not look at news of {about} by subscription {id}, which is over"
+            )
+            return
+        self.notices[about] = self.notices.get(about, 0) + 1
+        self.sees(about, call.body, f"subscription {id}, {self.mood}")
 
     def _answered(self, call: Call, end: End, status: int) -> None:
         """The answer to what the home said is written."""

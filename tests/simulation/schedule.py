@@ -31,6 +31,8 @@ class Plan:
 
     @ivar contacts: for each person, whom he watches.
     @ivar places: for each person, how many machines he uses.
+    @ivar distance: how many times as long as usual everything takes on the network.
+    @ivar disk: how many times as long as usual a commit takes.
     """
 
     seed: int
@@ -38,6 +40,8 @@ class Plan:
     homes: int
     contacts: tuple[tuple[int, ...], ...]
     places: tuple[int, ...]
+    distance: float
+    disk: float
     steps: tuple[Step, ...]
 
 
@@ -82,6 +86,12 @@ FAULTS = {
 }
 
 
+#: What people do more often when a fault is near: what can be lost by it.
+BURST = {"message": 10, "change": 4, "watch": 8, "ask": 1, "list": 1, "hang up": 1}
+#: Within so many seconds of a fault.
+BURST_SECONDS = 0.25
+
+
 def draw(seed: int) -> Plan:
     """The plan of C{seed}."""
     random = Random(f"plan {seed}")
@@ -91,15 +101,41 @@ def draw(seed: int) -> Plan:
         others = [other for other in range(people) if other != number]
         contacts.append(tuple(random.sample(others, random.randint(1, min(4, len(others))))))
     places = tuple(2 if random.random() < 0.25 else 1 for _ in range(people))
-    steps = [_step(random, OPERATIONS, 1.0) for _ in range(random.randint(40, 120))]
+    steps = [_step(random, OPERATIONS, _some_time(random, 1.0)) for _ in range(random.randint(20, 90))]
     # from a run in which nothing goes wrong to one in which everything does
-    steps += [_step(random, FAULTS, 0.85) for _ in range(random.choice((0, 1, 2, 3, 5, 8, 12)))]
+    for _ in range(random.choice((0, 1, 2, 3, 5, 8, 12))):
+        steps += _trouble(random)
     steps.sort(key=lambda step: step.at)
-    return Plan(seed, random.randint(2, 3), random.randint(2, 3), tuple(contacts), places, tuple(steps))
+    return Plan(
+        seed,
+        random.randint(2, 3),
+        random.randint(2, 3),
+        tuple(contacts),
+        places,
+        random.choice((1.0, 1.0, 4.0, 15.0)),
+        random.choice((1.0, 1.0, 5.0, 20.0)),
+        tuple(steps),
+    )
 
 
-def _step(random: Random, kinds: dict[str, int], share: float) -> Step:
+def _trouble(random: Random) -> list[Step]:
+    """A fault in the middle of everything, or one in a quiet moment; sometimes a second one on top of it."""
+    at = _some_time(random, 0.85)
+    steps = [_step(random, FAULTS, at)]
+    if random.random() < 0.25:
+        steps.append(_step(random, FAULTS, round(at + random.expovariate(2.0), 4)))
+    if random.random() < 0.75:
+        for _ in range(random.randint(4, 20)):
+            near = at + random.uniform(-BURST_SECONDS, BURST_SECONDS / 2)
+            steps.append(_step(random, BURST, round(near, 4)))
+    return steps
+
+
+def _some_time(random: Random, share: float) -> float:
+    return round(BEGIN_SECONDS + 1 + random.random() * SPAN_SECONDS * share, 3)
+
+
+def _step(random: Random, kinds: dict[str, int], at: float) -> Step:
     (what,) = random.choices(list(kinds), list(kinds.values()))
-    at = round(BEGIN_SECONDS + random.random() * SPAN_SECONDS * share, 3)
-    span = round(min(0.3 * 1.6 ** random.randint(0, 11) * random.uniform(0.7, 1.3), 90.0), 3)
+    span = round(min(0.3 * 1.6 ** random.randint(0, 12) * random.uniform(0.7, 1.3), 130.0), 3)
     return Step(at, what, (random.random(), random.random(), random.random()), span)

@@ -84,7 +84,7 @@ class World:
         self.timeline = Timeline()
         self._began = self.timeline.now
         self.fate = Process(self.timeline, "fate")
-        self.internet = Internet(self.timeline, plan.seed, self._arrived)
+        self.internet = Internet(self.timeline, plan.seed, self._arrived, distance=plan.distance)
         homes = [
             HomeRecord(f"h{n}", f"hs{n}", f"hs{n}.fabrik.example", 80, 8081, f"10.0.1.{n}")
             for n in range(1, plan.homes + 1)
@@ -108,6 +108,8 @@ class World:
         self.oracle = Oracle(lambda: self.timeline.now, lambda alias: self.truth.home_of(_key(alias)))
         site = Site(self.timeline, self.internet, self.truth, plan.seed, self.log)
         self.homes = {record.id: HomeMember(site, record) for record in homes}
+        for home in self.homes.values():
+            home.disk.slow = plan.disk
         self.routers = {record.id: RouterMember(site, record) for record in routers}
         around = Surroundings(
             self.timeline, self.internet, self.oracle, [one.address for one in routers], plan.seed, self.log
@@ -296,16 +298,19 @@ class World:
         self.oracle.count(step.what)
         getattr(self, "_do_" + step.what.replace(" ", "_").replace("-", "_"))(step)
 
-    def _lasting(self, step: Step, name: str, mend: Callable[[], None], *, span: float | None = None) -> None:
-        """A fault has begun that lasts for the span of C{step}."""
+    def _lasting(self, step: Step, name: str, mend: Callable[[], None], after: float = 0.0) -> None:
+        """A fault has begun that lasts for the span of C{step}.
+
+        @param after: for how long it is still felt when it is mended.
+        """
         self.oracle.faults.begin(name)
 
         def end() -> None:
             mend()
             self.log(f"-- {name} is over")
-            self.oracle.faults.end(name)
+            self.fate.callLater(after, self.oracle.faults.end, name)
 
-        self.fate.callLater(step.span if span is None else span, end)
+        self.fate.callLater(step.span, end)
 
     def _momentary(self, name: str) -> None:
         """Something went wrong for a moment."""
@@ -322,7 +327,7 @@ class World:
         place, person = self._place(step), self._person(step)
         if place is not None:
             ack = ACKS[int(step.draws[2] * len(ACKS))]
-            place.go(_ignore(place.send(person.alias, ack, troubled=self._troubled(person))))
+            place.go(_ignore(place.send(person.alias, ack, troubled=lambda: self._troubled(person))))
 
     def _troubled(self, person: Person) -> bool:
         """Is, or was, one of his clients not itself?"""
@@ -378,9 +383,7 @@ class World:
         """Write, and hang up before the answer."""
         place, person = self._place(step), self._person(step)
         if place is not None:
-            place.go(
-                _ignore(place.send(person.alias, "DeepOr", troubled=True, patience=step.draws[2] * 0.03))
-            )
+            place.go(_ignore(place.send(person.alias, "DeepOr", patience=step.draws[2] * 0.03)))
 
     def _do_nobody(self, step: Step) -> None:
         """Ask for somebody who does not exist."""
@@ -524,12 +527,12 @@ class World:
         self._lasting(step, "directory down", up)
 
     def _do_directory_slow(self, step: Step) -> None:
-        self.truth.slow = 10.0 ** (4 * step.draws[0])
+        self.truth.slow = 10.0 ** (3.5 * step.draws[0])
 
         def fast() -> None:
             self.truth.slow = 1.0
 
-        self._lasting(step, "directory slow", fast)
+        self._lasting(step, "directory slow", fast, 0.01 * self.truth.slow)
 
     def _do_disk_full(self, step: Step) -> None:
         home = _pick(list(self.homes.values()), step.draws[0])
@@ -544,12 +547,12 @@ class World:
 
     def _do_disk_slow(self, step: Step) -> None:
         home = _pick(list(self.homes.values()), step.draws[0])
-        if home is None or home.disk.slow > 1:
+        if home is None or home.disk.slow > self.plan.disk:
             return
-        home.disk.slow = 10.0 ** (3 * step.draws[1])
+        home.disk.slow = 10.0 ** (1.5 + 2 * step.draws[1])
 
         def fast() -> None:
-            home.disk.slow = 1.0
+            home.disk.slow = self.plan.disk
 
         self._lasting(step, f"disk of {home.name} slow", fast)
 

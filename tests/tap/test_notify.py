@@ -78,6 +78,18 @@ class NotifierTests(SynchronousTestCase):
         notifier.send("STATUS=four")
         self.assertEqual(second.recv(4096), b"STATUS=four\n")
 
+    def test_busy(self) -> None:
+        """A supervisor that does not listen just now makes nobody wait, but it can be tried again."""
+        path = str(folder(self) / "notify")
+        supervisor = self.supervisor(path)
+        notifier = self.notifier(NOTIFY_SOCKET=path)
+        count = 0
+        while notifier.send(f"STATUS={count}"):
+            count += 1
+        self.assertGreater(count, 0)
+        supervisor.recv(4096)
+        self.assertTrue(notifier.send("READY=1"))
+
 
 class WatchdogTests(SynchronousTestCase):
     """The span of the watchdog is in the environment."""
@@ -98,16 +110,20 @@ class Heard(Notifier):
     """Notices that are noted.
 
     @ivar said: what was sent since it was last asked for.
+    @ivar busy: nothing more can be taken just now.
     """
 
     def __init__(self, wanted: bool = True) -> None:
         super().__init__({})
         self.wanted = wanted
+        self.busy = False
         self._said: list[str] = []
 
-    def send(self, *lines: str) -> None:
-        """Note it."""
-        self._said.append(" ".join(lines))
+    def send(self, *lines: str) -> bool:
+        """Note it, unless busy."""
+        if not self.busy:
+            self._said.append(" ".join(lines))
+        return not self.busy
 
     @property
     def said(self) -> list[str]:
@@ -204,6 +220,20 @@ class NoticesTests(SynchronousTestCase):
         self.notices.stopping()
         self.clock.pump([1, 1])
         self.assertEqual(self.heard.said, ["STOPPING=1 STATUS=draining"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_busy_supervisor(self) -> None:
+        """What a supervisor has no room for just now it hears later, in order; that the loop turns it need not."""
+        self.notices = self.make(self.heard, WATCHDOG_USEC="10000000")
+        self.heard.busy, self.reasons = True, []
+        self.notices.startService()
+        self.clock.advance(0)
+        self.notices.stopping()
+        self.clock.pump([5, 5])
+        self.heard.busy = False
+        self.clock.advance(0.1)
+        self.assertEqual(self.heard.said, ["READY=1 MAINPID=7 STATUS=ready", "STOPPING=1 STATUS=draining"])
+        self.notices.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_watchdog(self) -> None:
