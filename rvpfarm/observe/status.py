@@ -50,7 +50,6 @@ class Status:
     """Facts about this process, and whatever its services add.
 
     @ivar role: C{"router"}, C{"home"} or C{"dns"}.
-    @ivar ready: the reasons why no work should be sent here, none when it is ready.
     """
 
     _log = Logger()
@@ -61,21 +60,28 @@ class Status:
         role: str,
         name: str,
         ready: Callable[[], Sequence[str]],
+        draining: Callable[[], bool] = lambda: False,
         now: Callable[[], float] = time.time,
         ticks: Callable[[], float] = time.monotonic,
     ) -> None:
         """
         @param name: of this server in the directory.
+        @param ready: the reasons why no work should be sent here, none when it is ready.
+        @param draining: whether it is being taken away on purpose: then no work should be sent here either.
         @param now: the time of day.
         @param ticks: a time that nobody sets.
         """
-        self.role, self.name, self.ready = role, name, ready
+        self.role, self.name, self._ready, self._draining = role, name, ready, draining
         self._ticks = ticks
         self._version = own_version()
         self._started, self._began = now(), ticks()
         self._parts: dict[str, Callable[[], object]] = {}
         self._groups: list[Callable[[], Mapping[str, object]]] = []
         self._complained: set[str] = set()
+
+    def ready(self) -> Sequence[str]:
+        """The reasons why no work should be sent here, none when it is ready."""
+        return ("draining",) if self._draining() else self._ready()
 
     def show(self, name: str, read: Callable[[], object]) -> None:
         """Have the page say under C{name} what C{read()} says, asked in the thread that serves.
@@ -100,6 +106,7 @@ class Status:
             "uptime_seconds": round(self._ticks() - self._began, 3),
             "ready": reasons == [],
             "reasons": reasons,
+            "draining": self._read("draining", self._draining),
         }
         for name, read in tuple(self._parts.items()):
             page[name] = self._read(name, read)

@@ -35,6 +35,7 @@ from rvpfarm.observe.status import Status
 from rvpfarm.tap.notify import Notices, Notifier
 from rvpfarm.tap.settings import PATIENCE_SECONDS, DaemonOptions, HostPort, StopAtEof, parse_host_port
 from rvpfarm.tap.signals import Signals
+from rvpfarm.tap.workers import ALONE, Seat
 from rvpfarm.web.fast import FastClientEndpoint
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
@@ -210,6 +211,8 @@ def attend(
     status: Status,
     *,
     recorded: Callable[[], str] = str,
+    started: Callable[[], bool] | None = None,
+    seat: Seat = ALONE,
     environment: Mapping[str, str] = os.environ,
 ) -> Metrics:
     """Give a daemon its metrics, its health and status pages, ears for signals, and an end with its parent.
@@ -218,25 +221,29 @@ def attend(
     The metrics are under the process's name, or the first of several; see L{Metrics.beside}.
 
     @param reactor: the daemon's (C{Any}: no one interface has readers, timers and C{stop}).
-    @param status: whose readiness ends when the daemon begins to stop.
     @param recorded: where the directory says that this daemon shows its metrics, as C{ADDRESS:PORT}, or
         nothing; asked at the start, for when no option says where.
+    @param started: whether all of it runs, for whoever has to wait for that; left out, when it is ready.
+    @param seat: which worker of how many this is.
     @param environment: where it stands who wants notices.
     """
-    ready = status.ready
-    status.ready = lambda: ("draining",) if top.draining else ready()
     registry = CollectorRegistry()
     metrics = Metrics(registry, role=status.role, node=options["name"])
     server = HealthServer("", 0, registry, clock=reactor, ready=status.ready, status=status.render)
 
     def settle() -> None:
         """Find out where to listen."""
-        place = metrics_place(options, recorded())
+        place = seat.place(metrics_place(options, recorded()))
         if place is not None:
             server.settle(place.host, place.port)
 
     notices = Notices(
-        reactor, Notifier(environment), ready=status.ready, alive=server.alive, environment=environment
+        reactor,
+        Notifier(environment),
+        ready=status.ready,
+        started=started,
+        alive=server.alive,
+        environment=environment,
     )
     patience = PATIENCE_SECONDS + (options.get("drain-delay") or 0.0)
     for service in (
@@ -249,6 +256,8 @@ def attend(
     ):
         service.setServiceParent(top)
     top.on_drain(notices.stopping)
+    if seat.count > 1:
+        status.show_fields(lambda: {"workers": seat.count, "worker": seat.number})
     return metrics
 
 
@@ -320,6 +329,7 @@ def open_directory(
     metrics: Metrics | None,
     key: FarmKey | None,
     snapshots: FarmKey | None = None,
+    keep: bool = True,
 ) -> tuple[CachedDirectory, Standby | None]:
     """The directory, with the farm already known, and what keeps a snapshot of it: services for the caller.
 
@@ -328,7 +338,8 @@ def open_directory(
 
     @param reactor: the daemon's (C{Any}: no one interface has threads and timers).
     @param key: opens credentials; C{None} where nobody has to prove anything.
-    @param snapshots: seals a snapshot at C{options["snapshot"]}; C{None} where none is kept.
+    @param snapshots: opens and seals a snapshot at C{options["snapshot"]}; C{None} where there is none.
+    @param keep: keep one; else it is only read.
     @return: the first to start, and the last: stopped first, it writes while calls are still answered.
     @raise SystemExit: the directory cannot be used, and no snapshot either, in one sentence.
     """
@@ -347,7 +358,7 @@ def open_directory(
         raise SystemExit(f"rvpfarm: {problem}{refusal and f'; {refusal}'}") from problem
     if refusal:
         _log.warn("{refusal}; it is made anew", refusal=refusal)
-    if shelf is None:
+    if shelf is None or not keep:
         return directory, None
     standby = Standby(directory, shelf, reactor, verifiers=verifiers, metrics=metrics)
     if found is not None:

@@ -48,6 +48,7 @@ from rvpfarm.tap.hosting import (
     Hosted,
     Reception,
     Shared,
+    all_draining,
     check_together,
     facts_of,
     listeners_of,
@@ -80,13 +81,20 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     top = Daemon(reactor, delay_seconds=options["drain-delay"])
     listening: list[ListeningService] = []
 
-    def missing() -> Sequence[str]:
-        """What is not running yet; listeners start last, though they are bound before anything starts."""
-        running = all(each.listening and each.running for each in listening)
-        return directory.missing() if running else ("not listening",)
+    def started() -> bool:
+        """Does it all run?  Listeners start last, though they are bound before anything starts."""
+        return all(each.listening and each.running for each in listening)
 
-    status = Status(role="home", name=options["name"], ready=missing)
-    metrics = attend(top, options, reactor, status, recorded=lambda: records[0].metrics)
+    def missing() -> Sequence[str]:
+        """What is not running yet, or why no work should come here just now."""
+        return directory.missing() if started() else ("not listening",)
+
+    def draining() -> bool:
+        """Whether work should go elsewhere: this process stops, or the directory says so of all its homes."""
+        return top.draining or all_draining(directory.farm(), records)
+
+    status = Status(role="home", name=options["name"], ready=missing, draining=draining)
+    metrics = attend(top, options, reactor, status, recorded=lambda: records[0].metrics, started=started)
     key = load_key(options)
     directory, standby = open_directory(options, reactor, metrics=metrics, key=key, snapshots=key)
     records = _records(directory.farm(), options)

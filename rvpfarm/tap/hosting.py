@@ -20,7 +20,7 @@ from rvpfarm.auth.connections import Connections
 from rvpfarm.auth.digest import Nonces
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.auth.throttle import Throttle
-from rvpfarm.directory.model import Directory
+from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.directory.model import Home as Record
 from rvpfarm.home.delivery import Sender
 from rvpfarm.home.journal import Journal
@@ -153,7 +153,17 @@ def facts_of(homes: Sequence[Hosted]) -> Mapping[str, object]:
         return homes[0].home.facts()
     facts = {hosted.record.name: hosted.home.facts() for hosted in homes}
     online = [each["users_online"] for each in facts.values()]
-    return {"users_online": sum(each for each in online if isinstance(each, int)), "homes_here": facts}
+    return {
+        "names": list(facts),
+        "users_online": sum(each for each in online if isinstance(each, int)),
+        "homes_here": facts,
+    }
+
+
+def all_draining(farm: Farm, homes: Sequence[Record]) -> bool:
+    """Whether by the directory all these homes are being taken away; the process is theirs together."""
+    now = [farm.homes.get(home.id) for home in homes]
+    return all(home is not None and home.state == "draining" for home in now)
 
 
 def listeners_of(homes: Sequence[Record]) -> Mapping[HostPort, Sequence[Record]]:

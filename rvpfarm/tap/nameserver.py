@@ -52,7 +52,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         """What is not running yet."""
         return () if server.running else ("the name server has not started",)
 
-    status = Status(role="dns", name=options["name"], ready=missing)
+    status = Status(role="dns", name=options["name"], ready=missing, draining=lambda: top.draining)
     metrics = attend(top, options, reactor, status)
     directory, _ = open_directory(options, reactor, metrics=metrics, key=None)
     directory.setServiceParent(top)

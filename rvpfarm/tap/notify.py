@@ -114,6 +114,9 @@ def watchdog_seconds(environment: Mapping[str, str], pid: int) -> float:
 class Notices(Service):
     """Says when this daemon is ready, what it waits for, that it reloads and stops, and that it is alive.
 
+    It is ready, to a supervisor, when all of it has started; that is no matter of whether work should be sent
+    here just now, for a supervisor that waits for it in vain would end it.
+
     @ivar ready: it was, once.
     """
 
@@ -131,6 +134,7 @@ class Notices(Service):
         notifier: Notifier,
         *,
         ready: Callable[[], Sequence[str]],
+        started: Callable[[], bool] | None = None,
         alive: Callable[[], bool] = lambda: True,
         environment: Mapping[str, str] = os.environ,
         getpid: Callable[[], int] = os.getpid,
@@ -138,11 +142,13 @@ class Notices(Service):
     ) -> None:
         """
         @param ready: the reasons why no work should be sent here.
+        @param started: does everything run?  Left out, when there are no such reasons.
         @param alive: is everything that shows that the daemon works fine?
         @param environment: where the watchdog's span is.
         @param monotonic: C{CLOCK_MONOTONIC}, in seconds.
         """
         self._clock, self._notifier, self._ready, self._alive = clock, notifier, ready, alive
+        self._started = started or (lambda: not ready())
         self._environment, self._getpid, self._monotonic = environment, getpid, monotonic
         self._timers: dict[str, IDelayedCall] = {}
         self._status = ""
@@ -185,9 +191,9 @@ class Notices(Service):
             self._tell(self._describe(), "READY=1")
 
     def _look(self) -> None:
-        """Say that it is ready when that is so for the first time, and whenever that changes."""
+        """Say that it is ready when all has started, and whenever something else is to be said of it."""
         status = self._describe()
-        if status == "ready" and not self.ready:
+        if not self.ready and self._started():
             self.ready = True
             # twistd without -n forks: the process to watch is this one
             self._tell(status, "READY=1", f"MAINPID={self._getpid()}")

@@ -53,12 +53,15 @@ class _Question(Protocol):
 
 
 def read_answer(data: bytes) -> str:
-    """What an answer of C{/readyz} says against readiness; empty when there is nothing."""
+    """What an answer of C{/readyz} says against readiness; empty when there is nothing.
+
+    A process that the directory has as draining is as ready as it will be.
+    """
     head, separator, body = data.partition(b"\r\n\r\n")
     words = head.split(None, 2)
     if not separator or len(words) < 2 or not words[0].startswith(b"HTTP/"):
         return "it does not answer"
-    if words[1] == b"200":
+    if words[1] == b"200" or body == b"draining\n":
         return ""
     return "; ".join(body.decode("utf-8", "replace").split("\n")).strip("; ") or "it is not ready"
 

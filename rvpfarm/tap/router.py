@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from twisted.application.service import IService
-from twisted.logger import Logger
 from twisted.python.usage import UsageError
 
-from rvpfarm.directory.model import Farm
-from rvpfarm.directory.model import Router as Record
 from rvpfarm.link.links import Links
 from rvpfarm.link.parts import WHOLE_LIMIT
 from rvpfarm.observe.status import Status
@@ -26,16 +24,15 @@ from rvpfarm.tap.daemon import (
     heed,
     load_key,
     open_directory,
-    record_of,
     show_certificate,
 )
 from rvpfarm.tap.overview import Homes, show_directory, show_work
+from rvpfarm.tap.records import find_record, own_record
 from rvpfarm.tap.settings import RouterOptions, default_listen
 from rvpfarm.tap.supervisor import make_supervisor, parse_workers
+from rvpfarm.tap.workers import Seat
 from rvpfarm.web.listening import ListeningService
 from rvpfarm.web.server import CallFactory
-
-_log = Logger()
 
 
 class Options(RouterOptions):
@@ -79,24 +76,36 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if reactor is None:
         from twisted.internet import reactor
     if options["workers"] > 1:
-        return make_supervisor(options, reactor, _own_record)
+        return make_supervisor(options, reactor)
     top = Daemon(reactor, delay_seconds=options["drain-delay"])
 
     def missing() -> Sequence[str]:
-        """What is not running yet, or why no work should come here any more."""
+        """What is not running yet, or why no work should come here just now."""
         if not listening.listening:
             return ("not listening",)
-        now = directory.farm().routers.get(record.id)
-        if now is not None and now.state == "draining":
-            return ("draining",)
         none_up = homes.missing()
         return (*directory.missing(), *((none_up,) if none_up else ()))
 
-    status = Status(role="router", name=options["name"], ready=missing)
-    metrics = attend(top, options, reactor, status, recorded=lambda: record.metrics)
+    def draining() -> bool:
+        """Whether work should go elsewhere, because this process stops or the directory says so."""
+        return top.draining or own_record(directory.farm(), options["name"]).state == "draining"
+
+    status = Status(role="router", name=options["name"], ready=missing, draining=draining)
+    seat = Seat.of(os.environ)
+    metrics = attend(
+        top,
+        options,
+        reactor,
+        status,
+        recorded=lambda: record.metrics,
+        started=lambda: listening.listening,
+        seat=seat,
+    )
     key = load_key(options)
-    directory, standby = open_directory(options, reactor, metrics=metrics, key=None, snapshots=key)
-    record = _own_record(directory.farm(), options)
+    directory, standby = open_directory(
+        options, reactor, metrics=metrics, key=None, snapshots=key, keep=seat.number == 0
+    )
+    record = find_record(directory.farm(), options)
     directory.setServiceParent(top)
     health = Health()
     links = Links(
@@ -141,21 +150,3 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     if standby is not None:
         standby.setServiceParent(top)
     return top
-
-
-def _own_record(farm: Farm, options: RouterOptions) -> Record:
-    """What the directory says of this router.  One that is told where to listen need not be listed: it keeps
-    nothing, so to add a router is to start it.
-
-    @raise SystemExit: the directory does not list it, and nobody said where to listen.
-    """
-    name = options["name"]
-    if options["listen"] is None or any(router.name == name for router in farm.routers.values()):
-        return record_of(farm.routers, name, "router")
-    _log.warn(
-        'the directory does not list the router "{name}", which works all the same; but the DNS plan leaves '
-        'it out, and nothing forbids to name it as a call-back; "rvpfarm router create {name} --host HOST '
-        '--port PORT --address ADDRESS" lists it',
-        name=name,
-    )
-    return Record("", name, "", 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,12 @@ from twisted.internet.error import CannotListenError
 from twisted.python.reflect import fullyQualifiedName
 from twisted.python.usage import UsageError
 
-from rvpfarm.directory.model import Farm, Router
-from rvpfarm.tap.daemon import Daemon, hear_signals, load_key, metrics_place, open_directory
+from rvpfarm.tap.daemon import Daemon, hear_signals, load_key, open_directory
 from rvpfarm.tap.notify import FROM_SUPERVISOR, NOTIFY_FD, Notices, Notifier, watchdog_seconds
-from rvpfarm.tap.settings import (
-    PATIENCE_SECONDS,
-    STOP_AT_EOF,
-    HostPort,
-    RouterOptions,
-    StopAtEof,
-    default_listen,
-)
+from rvpfarm.tap.records import find_record
+from rvpfarm.tap.settings import PATIENCE_SECONDS, STOP_AT_EOF, RouterOptions, StopAtEof, default_listen
 from rvpfarm.tap.signals import leave_with_failure
-from rvpfarm.tap.workers import NOTICES_FD, SOCKET_FD, Worker, Workers
+from rvpfarm.tap.workers import NOTICES_FD, SEAT, SOCKET_FD, Seat, Worker, Workers
 from rvpfarm.web.endpoints import on_descriptor
 from rvpfarm.web.listening import CannotServe, describe_refusal, parse_endpoint
 from rvpfarm.web.server import DRAIN_SECONDS
@@ -52,11 +45,11 @@ def parse_workers(text: str | None) -> int:
     return int(text)
 
 
-def worker_environment(ours: Mapping[str, str], watchdog_seconds: float) -> dict[str, str]:
+def worker_environment(ours: Mapping[str, str], seat: Seat, watchdog_seconds: float) -> dict[str, str]:
     """The environment of a worker: ours, but for what is meant for its supervisor alone."""
-    alone = FROM_SUPERVISOR | {"RVPFARM_WORKERS", "RVPFARM_LISTEN", "RVPFARM_METRICS"}
+    alone = FROM_SUPERVISOR | {"RVPFARM_WORKERS", "RVPFARM_LISTEN"}
     kept = {name: value for name, value in ours.items() if name not in alone}
-    kept |= {STOP_AT_EOF: "1", NOTIFY_FD: str(NOTICES_FD)}
+    kept |= {STOP_AT_EOF: "1", NOTIFY_FD: str(NOTICES_FD), SEAT: str(seat)}
     if watchdog_seconds:
         kept["WATCHDOG_USEC"] = str(int(watchdog_seconds * 1e6))
     return kept
@@ -79,24 +72,19 @@ def log_arguments(twistd: Mapping[str, Any], name: str) -> list[str]:
 
 
 def make_supervisor(
-    options: RouterOptions,
-    reactor: Any,
-    record_of: Callable[[Farm, RouterOptions], Router],
-    environment: Mapping[str, str] = os.environ,
+    options: RouterOptions, reactor: Any, environment: Mapping[str, str] = os.environ
 ) -> IService:
     """Build the supervisor of several routers.
 
     @param reactor: Twisted's own (C{Any}: no one interface has processes, timers and C{stop}).
-    @param record_of: what the directory says of this router.
     """
     # it brings the reactor
     from rvpfarm.tap.children import Children, twistd_arguments
 
     # Each worker does the same for itself, but this way there is one complaint.
     key = load_key(options)
-    directory, _ = open_directory(options, reactor, metrics=None, key=None, snapshots=key)
-    record = record_of(directory.farm(), options)
-    metrics = metrics_place(options, record.metrics)
+    directory, _ = open_directory(options, reactor, metrics=None, key=None, snapshots=key, keep=False)
+    record = find_record(directory.farm(), options)
     listen = options["listen"] or default_listen(record.address, record.port)
     endpoint = parse_endpoint(reactor, listen, who=_WHO, option="--listen")
     if not hasattr(endpoint, "reserve"):
@@ -118,12 +106,10 @@ def make_supervisor(
     def launch(worker: Worker, fd: int) -> Mapping[str, Any]:
         """How to run a worker on the socket C{fd}."""
         arguments = [*options.given, "--workers", "1", "--listen", on_descriptor(listen, SOCKET_FD)]
-        if metrics is not None:
-            arguments += ["--metrics", str(HostPort(metrics.host, metrics.port + worker.number))]
         log = log_arguments(twistd, worker.name)
         return {
             "arguments": twistd_arguments("rvp-router", *arguments, log=log),
-            "environment": worker_environment(environment, watchdog),
+            "environment": worker_environment(environment, Seat(worker.number, options["workers"]), watchdog),
             "descriptors": {
                 0: "w",
                 1: "r" if "--logfile" in log else 1,

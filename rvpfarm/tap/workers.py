@@ -10,12 +10,18 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+
+from rvpfarm.tap.settings import HostPort
+
+#: Tells a worker its L{Seat}, as C{2/4}.
+SEAT = "RVPFARM_WORKER"
 
 #: A successor has so long to become ready.
 READY_SECONDS = 60.0
@@ -25,6 +31,34 @@ SOCKET_FD, NOTICES_FD = 3, 4
 
 #: Most octets of a line of a worker's standard error, and most lines shown of one that keeps ending.
 _LINE_BYTES, _LINES = 4096, 12
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """Which worker of how many a process is, counted from 0.  Its successor takes the same seat."""
+
+    number: int = 0
+    count: int = 1
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Seat:
+        """What the supervisor said; alone without a word."""
+        number, _, count = environment.get(SEAT, "").partition("/")
+        return cls(int(number), int(count)) if number.isdigit() and count.isdigit() else ALONE
+
+    def place(self, first: HostPort | None) -> HostPort | None:
+        """Where this worker shows its metrics if the first does at C{first}; each has a port of its own."""
+        if first is None or first.port + self.number > 65535:
+            return None
+        return HostPort(first.host, first.port + self.number)
+
+    def __str__(self) -> str:
+        """As the environment has it."""
+        return f"{self.number}/{self.count}"
+
+
+#: The seat of a process that has no sisters.
+ALONE = Seat()
 
 
 class Worker:

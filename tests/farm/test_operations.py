@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pwd
 import signal
@@ -108,6 +109,8 @@ class WorkersTests(OperationsCase):
         await_ready(self.site.metrics, self.site.metrics + 1)
         served = [metric(self.site.metrics + number, "rvp_requests_total") for number in range(2)]
         self.assertTrue(all(served), served)
+        pages = [json.loads(page(self.site.metrics + number, "/status")[1]) for number in range(2)]
+        self.assertEqual([(one["workers"], one["worker"]) for one in pages], [(2, 0), (2, 1)])
         self.assertEqual(daemon.stop(), -signal.SIGTERM)
 
     def test_roll_that_fails(self) -> None:
@@ -454,8 +457,9 @@ class NoticeTests(OperationsCase):
 
     def check(self, daemon: Daemon) -> None:
         """A life as systemd sees it."""
-        self.await_notice("READY=1", "STATUS=ready", f"MAINPID={daemon.pid}")
+        self.await_notice("READY=1", f"MAINPID={daemon.pid}")
         self.await_notice("WATCHDOG=1")
+        await_ready(self.site.metrics)
         daemon.send(signal.SIGHUP)
         self.assertIn("MONOTONIC_USEC=", self.await_notice("RELOADING=1", "STATUS=reloading"))
         self.await_notice("READY=1", "STATUS=ready")
@@ -468,6 +472,20 @@ class NoticeTests(OperationsCase):
     def test_router(self) -> None:
         """One router: ready, alive, reloading, ready, stopping."""
         self.check(self.router(environment=self.environment))
+
+    def test_no_home(self) -> None:
+        """A router that has no home to send calls to is started all the same, or it would be ended for that."""
+        self.site = Site()
+        self.addCleanup(self.site.close)
+        self.assertEqual(self.site.home.stop(), -signal.SIGTERM)
+        daemon = self.router(environment=self.environment)
+        self.await_notice("READY=1", f"MAINPID={daemon.pid}")
+        status, text = page(self.site.metrics, "/readyz")
+        self.assertEqual(status, 503)
+        self.assertIn("no home is up", text)
+        self.site.home = self.site.start_home()
+        self.await_notice("STATUS=ready")
+        self.assertEqual(daemon.stop(), -signal.SIGTERM)
 
     def test_workers(self) -> None:
         """The supervisor of several speaks for all of them, and kills one whose loop stands still."""

@@ -20,9 +20,15 @@ class StatusTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A page of a daemon that was started at 1000, ten seconds ago."""
         self.reasons: list[str] = []
+        self.draining = False
         self.ticks = 50.0
         self.status = Status(
-            role="router", name="r1", ready=lambda: self.reasons, now=lambda: 1000.0, ticks=lambda: self.ticks
+            role="router",
+            name="r1",
+            ready=lambda: self.reasons,
+            draining=lambda: self.draining,
+            now=lambda: 1000.0,
+            ticks=lambda: self.ticks,
         )
         self.ticks = 60.0
 
@@ -31,7 +37,7 @@ class StatusTests(SynchronousTestCase):
         page = json.loads(self.status.render())
         self.assertEqual(
             list(page),
-            ["role", "name", "version", "pid", "started", "uptime_seconds", "ready", "reasons"],
+            ["role", "name", "version", "pid", "started", "uptime_seconds", "ready", "reasons", "draining"],
         )
         self.assertEqual((page["role"], page["name"], page["pid"]), ("router", "r1", os.getpid()))
         self.assertEqual((page["started"], page["uptime_seconds"]), (1000, 10))
@@ -42,6 +48,14 @@ class StatusTests(SynchronousTestCase):
         self.reasons.append("no home is up")
         page = self.status.page()
         self.assertEqual((page["ready"], page["reasons"]), (False, ["no home is up"]))
+
+    def test_draining(self) -> None:
+        """What is taken away on purpose says just that, whatever else is the matter, and is no trouble."""
+        self.assertIs(self.status.page()["draining"], False)
+        self.draining = True
+        self.reasons.append("no home is up")
+        page = self.status.page()
+        self.assertEqual((page["ready"], page["reasons"], page["draining"]), (False, ["draining"], True))
 
     def test_parts(self) -> None:
         """What services add is asked for anew each time."""

@@ -17,6 +17,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from http.client import HTTPException
 from pathlib import Path
 
 from rvpfarm.admin import handlers
@@ -192,7 +193,7 @@ def page(port: int, path: str) -> tuple[int, str]:
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code, refused.read().decode()
-    except OSError:
+    except (OSError, HTTPException):  # whoever knocks at a port that nobody has may be connected to himself
         return 0, ""
 
 

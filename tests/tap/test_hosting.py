@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.directory.model import Domain, Home, Router, Verifier
-from rvpfarm.tap.hosting import check_together, listeners_of, state_files
+from rvpfarm.tap.hosting import all_draining, check_together, listeners_of, state_files
 from rvpfarm.tap.settings import HostPort
 from rvpfarm.web.responses import Response
 from tests.support.directory import make_account, make_farm
@@ -30,6 +30,21 @@ PLACE, ASIDE = ("192.0.2.10", 80), ("192.0.2.10", 8080)
 
 PETRA = f"http://{FABRIK.name}/instmsg/aliases/petra"
 INGRID = f"http://{ORCHARD.name}/instmsg/aliases/ingrid"
+
+
+class DrainingTests(SynchronousTestCase):
+    """A process is taken away when the last of its homes is."""
+
+    def test_all(self) -> None:
+        """One home that is to stay keeps the process; one that is listed no longer does too."""
+        leaving = [replace(home, state="draining") for home in (HS1, HS2)]
+        for listed, expected in (
+            ([HS1, HS2], False),
+            ([leaving[0], HS2], False),
+            (leaving, True),
+            ([leaving[0]], False),
+        ):
+            self.assertIs(all_draining(make_farm([FABRIK], listed, [R1]), [HS1, HS2]), expected)
 
 
 class HostingCase(SynchronousTestCase):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -139,6 +140,7 @@ class NoticesTests(SynchronousTestCase):
         self.clock, self.heard = Clock(), Heard()
         self.reasons: list[str] = ["not listening"]
         self.alive = True
+        self.started: Callable[[], bool] | None = None
         self.notices = self.make(self.heard)
 
     def make(self, heard: Heard, **environment: str) -> Notices:
@@ -147,6 +149,7 @@ class NoticesTests(SynchronousTestCase):
             self.clock,
             heard,
             ready=lambda: tuple(self.reasons),
+            started=self.started,
             alive=lambda: self.alive,
             environment=environment,
             getpid=lambda: 7,
@@ -176,6 +179,22 @@ class NoticesTests(SynchronousTestCase):
         self.assertEqual(self.heard.said, ["STATUS=draining", "STATUS=ready"])
         self.notices.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_started(self) -> None:
+        """A daemon that runs is ready to its supervisor, though no work should come: it would be ended else."""
+        self.started = lambda: "not listening" not in self.reasons
+        notices = self.make(self.heard)
+        notices.startService()
+        self.clock.advance(0)
+        self.reasons = ["no home is up"]
+        self.clock.advance(0.1)
+        self.reasons = []
+        self.clock.advance(1)
+        self.assertEqual(
+            self.heard.said,
+            ["STATUS=not listening", "READY=1 MAINPID=7 STATUS=no home is up", "STATUS=ready"],
+        )
+        notices.stopService()
 
     def test_reload(self) -> None:
         """The begin of a reload is said with its time, and its end with that it is ready."""

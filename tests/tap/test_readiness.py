@@ -18,6 +18,7 @@ from rvpfarm.tap.readiness import Readiness, read_answer
 from rvpfarm.tap.settings import HostPort
 
 READY = b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nready\n"
+DRAINING = b"HTTP/1.0 503 Service Unavailable\r\n\r\ndraining\n"
 NOT_READY = b"HTTP/1.0 503 Service Unavailable\r\n\r\nnot listening\nno directory\n"
 
 
@@ -128,6 +129,7 @@ class ReadAnswerTests(SynchronousTestCase):
         for data, reason in (
             (READY, ""),
             (NOT_READY, "not listening; no directory"),
+            (DRAINING, ""),
             (b"HTTP/1.0 503 No\r\n\r\n", "it is not ready"),
             (b"", "it does not answer"),
             (b"HTTP/1.0 200 OK\r\n", "it does not answer"),

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.observe.logs import json_lines
 from rvpfarm.tap.router import Options
 from rvpfarm.tap.supervisor import log_arguments, parse_workers, worker_environment
+from rvpfarm.tap.workers import Seat
 
 
 class OptionsTests(SynchronousTestCase):
@@ -74,10 +75,12 @@ class LaunchTests(SynchronousTestCase):
             "PATH": "/bin",
             "RVPFARM_DIRECTORY": "sqlite:///x",
             "RVPFARM_STOP_AT_EOF": "1",
+            "RVPFARM_METRICS": "127.0.0.1:1",
             "RVPFARM_NOTIFY_FD": "4",
+            "RVPFARM_WORKER": "2/4",
         }
-        self.assertEqual(worker_environment(ours, 0.0), known)
-        self.assertEqual(worker_environment(ours, 30.0), {**known, "WATCHDOG_USEC": "30000000"})
+        self.assertEqual(worker_environment(ours, Seat(2, 4), 0.0), known)
+        self.assertEqual(worker_environment(ours, Seat(2, 4), 30.0), {**known, "WATCHDOG_USEC": "30000000"})
 
     def test_logs(self) -> None:
         """A worker logs as its supervisor does, but never to the same file."""

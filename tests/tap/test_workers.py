@@ -11,7 +11,8 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.tap.workers import NOTICES_FD, READY_SECONDS, Worker, Workers
+from rvpfarm.tap.settings import HostPort
+from rvpfarm.tap.workers import NOTICES_FD, READY_SECONDS, SEAT, Seat, Worker, Workers
 
 
 class FakeChildren(Service):
@@ -114,6 +115,24 @@ class WorkersCase(SynchronousTestCase):
         """These are ready now."""
         for name in names:
             self.children.say(name, "READY=1\nSTATUS=ready\n")
+
+
+class SeatTests(SynchronousTestCase):
+    """A worker knows which of how many it is, and where it shows itself."""
+
+    def test_said(self) -> None:
+        """What the supervisor says is what the worker reads; without a word it is alone."""
+        seat = Seat(2, 4)
+        self.assertEqual(Seat.of({SEAT: str(seat)}), seat)
+        for environment in ({}, {SEAT: ""}, {SEAT: "x/y"}):
+            self.assertEqual(Seat.of(environment), Seat(0, 1))
+
+    def test_place(self) -> None:
+        """Each worker has the port that many after the first's; where there is no such port it has none."""
+        seat = Seat(2, 4)
+        self.assertEqual(seat.place(HostPort("::1", 9464)), HostPort("::1", 9466))
+        self.assertIsNone(seat.place(HostPort("::1", 65534)))
+        self.assertIsNone(seat.place(None))
 
 
 class LifeTests(WorkersCase):

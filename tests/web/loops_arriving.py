@@ -401,7 +401,7 @@ class StoppingTests(ArrivingTestCase):
     """A listener that stops leaves nobody in the doorway."""
 
     async def test_stopped(self) -> None:
-        """Who is on his way in is cut off; who is in stays."""
+        """Who does not get in in time is cut off; who is in stays."""
         for secure in (False, True):
             port = self.serve(secure=secure)
             inside = await self.connect(port, bind_address=PROXY)
@@ -426,6 +426,27 @@ class StoppingTests(ArrivingTestCase):
             self.assertEqual(self.arrivals.under_way, 0)
             with socket.create_server((LOOPBACK, port)):
                 pass
+
+    async def test_who_waits_is_let_in(self) -> None:
+        """Whoever the kernel had let in before listening stopped gets his answer, not a reset."""
+        for secure in (False, True):
+            port = self.serve(secure=secure)
+            await self.silent(port, 1, PROXY)
+            talks = [Talk(port, PROXY) for _ in range(20)]  # the loop does not turn meanwhile
+
+            def converse(talk: Talk, secure: bool = secure) -> bytes:
+                if secure:
+                    talk.wrap(self.certificate, LINE)
+                    return talk.ask(ask(b"/last"))
+                return talk.ask(LINE + ask(b"/last"))
+
+            conversing = [deferToThread(converse, talk) for talk in talks]
+            await self.port.stopListening()
+            for talk, said in zip(talks, conversing, strict=True):
+                self.assertEqual(statuses(await said), [200])
+                talk.close()
+            self.assertEqual({call.peer for call in self.calls}, {"198.51.100.7"})
+            self.assertEqual(self.arrivals.under_way, 0)
 
     async def test_draining(self) -> None:
         """Who was on his way in when the listener drained is told so."""

@@ -57,7 +57,13 @@ class ServerStringTests(SynchronousTestCase):
     def test_proxied(self) -> None:
         """Plain or with TLS, a listener demands preambles where it is told to, and only there."""
         key, certificate = map(quoteStringArgument, write_certificate(folder(self)))
-        for description in ("fast:tcp:80", f"fast:ssl:443:privateKey={key}:certKey={certificate}"):
+        number = self.listening().fileno()
+        for description in (
+            "fast:tcp:80",
+            f"fast:ssl:443:privateKey={key}:certKey={certificate}",
+            f"fast:fd:{number}",
+            f"fast:fd:{number}:privateKey={key}:certKey={certificate}",
+        ):
             for option, proxied in (("", False), (":proxyProtocol=0", False), (":proxyProtocol=1", True)):
                 endpoint = serverFromString(self.reactor, description + option)
                 self.assertEqual(endpoint.proxied, proxied)
