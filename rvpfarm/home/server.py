@@ -310,8 +310,12 @@ class Home(Service):
         found = self._directory.find(node.key)
 
         def named(account: Account | None) -> None:
-            if account is not None:
+            if account is None:
+                return
+            if account.home == self._home:
                 self.herald.announce(account, news, accepted)
+            elif self.keeper.get(node.key) is node:  # moved while this home was down; its new home tells
+                self._keep(self.keeper.retire(node)[0])
 
         def unnamed(failure: Failure) -> None:
             failure.trap(DirectoryUnavailable)

@@ -6,6 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.courier import RETRY_SECONDS
 from rvpfarm.home.delivery import FarmDestination
+from rvpfarm.home.records import DropNode
 from rvpfarm.protocol.calls import Call, Reply, Slow, Unreachable
 from tests.support.disk import Disk
 from tests.support.homes import DOMAIN, PETRA, TOMASZ, Asked, LocalHome
@@ -155,6 +156,23 @@ class RestartTests(UnheardCase):
         again.outgoing.answers[PORT] = 200
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), ["online"])
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), [])
+
+
+    def test_moved_meanwhile(self) -> None:
+        """Who moved away while this home was down is not said to be offline when his old lease ends."""
+        self.at.stop()
+        disk = Disk()
+        self.addCleanup(disk.close)
+        disk.commit(self.at.journal.written)
+        again = LocalHome(saved=disk.read(), now=self.at.clock.seconds())
+        self.addCleanup(again.stop)
+        key = PETRA.removeprefix("http://")
+        again.directory.move(key, again.other, silently=True)
+        again.directory.forget(key)
+        again.clock.pump([1.0] * 1300)
+        self.assertEqual((again.outgoing.take(), again.elsewhere), ([], []))
+        self.assertIn(DropNode(key), again.journal.written)
+        self.assertIsNone(again.home.keeper.get(key))
 
 
 class FarmDestinationTests(SynchronousTestCase):
