@@ -42,6 +42,10 @@ Answer = Callable[[Call], "Reply | Relayed | Deferred[Reply | Relayed]"]
 #: A peer that lets a full write buffer stand so long without fetching any of it is cut off.
 STALL_SECONDS = 30.0
 
+#: Calls whose bodies were still arriving when they were begun, at any one time; those who are slow to send
+#: them take nothing away from others.
+LONG_LIMIT = 256
+
 #: So long a refused peer has to read its refusal before the connection goes.
 LINGER_SECONDS = 5.0
 
@@ -63,11 +67,12 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 class _Turn:
     """A request whose answer is not written yet, in its place among the others of the connection."""
 
-    __slots__ = ("answer", "call", "close", "started", "wire")
+    __slots__ = ("answer", "call", "close", "room", "started", "wire")
 
-    def __init__(self, call: Call | None, started: float) -> None:
+    def __init__(self, call: Call | None, started: float, room: Admission) -> None:
         self.call = call
         self.started = started
+        self.room = room  # among what it is counted while it is in work
         self.answer: Deferred[Reply | Relayed] | Rest | None = None  # what is still to come of it
         self.wire: bytes | None = None
         self.close = False
@@ -78,6 +83,7 @@ class CallFactory(Factory):
 
     @ivar connections: those that are open.
     @ivar draining: no new work is taken; see L{drain}.
+    @ivar long: counts the calls whose bodies were still arriving when they were begun.
     """
 
     noisy = False
@@ -104,7 +110,7 @@ class CallFactory(Factory):
         @param stream_over: calls with longer bodies are begun before their bodies have come; see
             L{Call.stream}.
         """
-        self.stream_over = stream_over
+        self.stream_over, self.long = stream_over, Admission(LONG_LIMIT)
         self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
         self.on_gone = on_gone
@@ -286,7 +292,7 @@ class CallProtocol(Protocol):
             reader = self._reader
             if reader.refusal is not None:
                 self._refuse(reader.refusal)
-            elif reader.wants_continue and len(self._turns) <= self._streaming:
+            elif reader.wants_continue and not self._turns:
                 reader.wants_continue = False
                 self.transport.write(_CONTINUE)
                 self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
@@ -321,13 +327,14 @@ class CallProtocol(Protocol):
         call.peer = self._peer
         call.connection = self._name
         call.withheld = factory.withheld
-        turn = _Turn(call, factory.seconds())
+        admission = factory.admission
         if call.stream is not None:
+            admission = factory.long
             self._body = call.stream
             call.stream.drained = self._go_on
+        turn = _Turn(call, factory.seconds(), admission)
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
-        admission = factory.admission
         if admission.in_work >= admission.limit:
             factory.reject("queue")
             self._complete(turn, Busy("too many requests in work").reply())
@@ -352,7 +359,7 @@ class CallProtocol(Protocol):
             self._write(turn)
 
     def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
-        self.factory.admission.in_work -= 1
+        turn.room.in_work -= 1
         call = turn.call
         if call is None:  # refused before all of it had come
             return
@@ -473,7 +480,7 @@ class CallProtocol(Protocol):
         if self._streaming:
             self._refuse_body(refusal)
         else:
-            turn = _Turn(None, self.factory.seconds())
+            turn = _Turn(None, self.factory.seconds(), self.factory.admission)
             turn.close = True
             self._complete(turn, refusal.reply())
             self._turns.append(turn)
