@@ -7,7 +7,7 @@ from rvpfarm.link.parts import WINDOW_SIZE, Open, Part, render_window
 from rvpfarm.protocol.calls import Busy, TooLarge, TooSlow
 
 #: Long calls that one caller may be sending at a time.
-OPEN_LIMIT = 64
+OPEN_LIMIT = 256
 #: Octets of bodies that may be arriving at one home, from all callers together.
 STORE_LIMIT = 64 * 1024 * 1024
 #: A body of which nothing comes for so long is not waited for any longer.

@@ -64,9 +64,12 @@ class _Flow:
 
 
 class Flows:
-    """All that travels in parts over one connection, in one direction."""
+    """All that travels in parts over one connection, in one direction.
 
-    __slots__ = ("_ended", "_flows", "_ready")
+    @ivar ready: what can be sent now, in the order in which its turn comes.
+    """
+
+    __slots__ = ("_ended", "_flows", "ready")
 
     def __init__(self, ended: Callable[[int], None] | None = None) -> None:
         """
@@ -74,7 +77,7 @@ class Flows:
         """
         self._ended = ended
         self._flows: dict[int, _Flow] = {}
-        self._ready: dict[int, _Flow] = {}  # in the order in which their turn comes
+        self.ready: dict[int, _Flow] = {}
 
     def __len__(self) -> int:
         return len(self._flows)
@@ -85,11 +88,6 @@ class Flows:
 
     def __contains__(self, id: int) -> bool:
         return id in self._flows
-
-    @property
-    def ready(self) -> bool:
-        """Whether anything can be sent now."""
-        return bool(self._ready)
 
     def open(self, id: int, source: Source) -> None:
         """Send what comes from C{source}, when the other end lets it come."""
@@ -111,24 +109,24 @@ class Flows:
         """There may be more to send."""
         flow = self._flows.get(id)
         if flow is not None and flow.ready:
-            self._ready.setdefault(id, flow)
+            self.ready.setdefault(id, flow)
 
     def close(self, id: int) -> None:
         """Send no more of it."""
         self._flows.pop(id, None)
-        self._ready.pop(id, None)
+        self.ready.pop(id, None)
 
     def clear(self) -> None:
         """Send no more of anything."""
         self._flows.clear()
-        self._ready.clear()
+        self.ready.clear()
 
     def next(self, most: int) -> bytes:
         """Frames of about C{most} octets: one part of each that is ready, and again from the first."""
         frames: list[bytes] = []
-        while self._ready and most > 0:
-            id = next(iter(self._ready))
-            flow = self._ready.pop(id)
+        while self.ready and most > 0:
+            id = next(iter(self.ready))
+            flow = self.ready.pop(id)
             source = flow.source
             data = source.take(min(PART_SIZE, flow.credit))
             flow.credit -= len(data)
@@ -141,5 +139,5 @@ class Flows:
                 if self._ended is not None:
                     self._ended(id)
             elif id in self._flows and flow.ready:  # to take from it may have ended it
-                self._ready[id] = flow
+                self.ready[id] = flow
         return b"".join(frames)

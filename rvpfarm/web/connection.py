@@ -30,6 +30,7 @@ from rvpfarm.protocol.calls import (
     Unreachable,
 )
 from rvpfarm.protocol.streams import BodyStream, Rest, Streamed
+from rvpfarm.web.admission import Admission
 from rvpfarm.web.deadline import Deadline
 from rvpfarm.web.reader import RequestReader, Stage
 from rvpfarm.web.writer import render_reply
@@ -65,11 +66,12 @@ _FULL = {
 class _Turn:
     """A request whose answer is not written yet, in its place among the others of the connection."""
 
-    __slots__ = ("answer", "call", "close", "started", "wire")
+    __slots__ = ("answer", "call", "close", "room", "started", "wire")
 
-    def __init__(self, call: Call | None, started: float) -> None:
+    def __init__(self, call: Call | None, started: float, room: Admission) -> None:
         self.call = call
         self.started = started
+        self.room = room  # among what it is counted while it is in work
         self.answer: Deferred[Reply | Relayed] | Rest | None = None  # what is still to come of it
         self.wire: bytes | None = None
         self.close = False
@@ -243,7 +245,7 @@ class CallProtocol(Protocol):
             reader = self._reader
             if reader.refusal is not None:
                 self._refuse(reader.refusal)
-            elif reader.wants_continue and len(self._turns) <= self._streaming:
+            elif reader.wants_continue and not self._turns:
                 reader.wants_continue = False
                 self.transport.write(_CONTINUE)
                 self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
@@ -278,13 +280,14 @@ class CallProtocol(Protocol):
         call.peer = self._peer
         call.connection = self._name
         call.withheld = self._withheld
-        turn = _Turn(call, factory.seconds())
+        admission = factory.admission
         if call.stream is not None:
+            admission = factory.long
             self._body = call.stream
             call.stream.drained = self._go_on
+        turn = _Turn(call, factory.seconds(), admission)
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
-        admission = factory.admission
         if admission.in_work >= admission.limit:
             factory.reject("queue")
             self._complete(turn, Busy("too many requests in work").reply())
@@ -309,7 +312,7 @@ class CallProtocol(Protocol):
             self._write(turn)
 
     def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
-        self.factory.admission.in_work -= 1
+        turn.room.in_work -= 1
         call = turn.call
         if call is None:  # refused before all of it had come
             return
@@ -439,7 +442,7 @@ class CallProtocol(Protocol):
         if self._streaming:
             self._refuse_body(refusal)
         else:
-            turn = _Turn(None, self.factory.seconds())
+            turn = _Turn(None, self.factory.seconds(), self.factory.admission)
             turn.close = True
             self._complete(turn, refusal.reply())
             self._turns.append(turn)

@@ -87,7 +87,8 @@ class RequestReader:
     def __init__(self, limits: Limits, stream_over: int | None = None) -> None:
         """
         @param limits: the sizes a request may have.
-        @param stream_over: bodies longer than this are handed over while they arrive; none if C{None}.
+        @param stream_over: bodies longer than this are handed over while they arrive, when so much of them
+            has come; none if C{None}.
         """
         self.refusal: Refusal | None = None
         self.wants_continue = False
@@ -152,10 +153,12 @@ class RequestReader:
                 if call is None:
                     break
                 at += len(call.head)
-                self._frame(call, calls)
+                self._frame(call)
             if self._chunks is None and call.stream is None:
                 end = at + self._length
                 if end > size:
+                    if size - at > self._whole:
+                        at = self._hand_over(call, source, at, calls)
                     break
                 if end > at:
                     call.body = bytes(source[at:end])
@@ -212,6 +215,15 @@ class RequestReader:
         head = bytes(source[at:end])
         return _make_call(head, split_lines(head), self._limits)
 
+    def _hand_over(self, call: Call, source: bytes | bytearray, at: int, calls: list[Call]) -> int:
+        """Hand over a call whose body is long and goes on.
+
+        @return: as L{_take_slowly}.
+        """
+        call.stream = BodyStream(self._length)
+        calls.append(call)
+        return self._take_slowly(call, source, at, calls)
+
     def _take_slowly(self, call: Call, source: bytes | bytearray, at: int, calls: list[Call]) -> int:
         """Take what has come of a body that is in chunks or is handed over while it arrives.
 
@@ -236,7 +248,7 @@ class RequestReader:
             self._chunks, self._length = None, 0
         return at
 
-    def _frame(self, call: Call, calls: list[Call]) -> None:
+    def _frame(self, call: Call) -> None:
         """Decide where the body of C{call} ends, from its head alone (RFC 9112 6.3).
 
         @raise BadRequest: the head does not say it in one way only.
@@ -253,11 +265,8 @@ class RequestReader:
             self._length = 0 if length is None else _parse_length(length)
             if not self._length:
                 return
-            if self._length > self._whole:
-                if self._length > self._limits.body:
-                    raise TooLarge("the body is longer than allowed here", close=True)
-                call.stream = BodyStream(self._length)
-                calls.append(call)
+            if self._length > self._limits.body:
+                raise TooLarge("the body is longer than allowed here", close=True)
         self._call = call
         if call.minor and b"expect" in headers:
             expected = headers[b"expect"].lower().split(b",")

@@ -35,6 +35,10 @@ Answer = Callable[[Call], "Reply | Relayed | Deferred[Reply | Relayed]"]
 #: Daemons that stop give calls in work so long.
 DRAIN_SECONDS = 20.0
 
+#: Calls whose bodies were still arriving when they were begun, at any one time; those who are slow to send
+#: them take nothing away from others.
+LONG_LIMIT = 256
+
 
 class CallFactory(Factory):
     """Makes the connections of a listener, or of several.
@@ -43,6 +47,7 @@ class CallFactory(Factory):
     @ivar connections: those that are open.
     @ivar draining: every answer is the last of its connection; see L{drain}.
     @ivar refusing: who connects is turned away.
+    @ivar long: counts the calls whose bodies were still arriving when they were begun.
     """
 
     noisy = False
@@ -73,7 +78,7 @@ class CallFactory(Factory):
         @param stream_over: calls with longer bodies are begun before their bodies have come; see
             L{Call.stream}.
         """
-        self.stream_over = stream_over
+        self.stream_over, self.long = stream_over, Admission(LONG_LIMIT)
         self.withheld = withheld
         self.answer, self.clock, self.limits, self.metrics = answer, clock, limits, metrics
         self.on_gone = on_gone

@@ -157,7 +157,6 @@ class RestartTests(UnheardCase):
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), ["online"])
         self.assertEqual(self.renew(self.tomasz, TOMASZ, again), [])
 
-
     def test_moved_meanwhile(self) -> None:
         """Who moved away while this home was down is not said to be offline when his old lease ends."""
         self.at.stop()

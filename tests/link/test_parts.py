@@ -49,7 +49,7 @@ class FlowsTests(SynchronousTestCase):
         self.assertFalse(self.flows.ready)
         self.flows.grant(1, 4)
         (part,) = parts(self.flows.next(100))
-        self.assertEqual((part.data, part.last, self.flows.ready, self.ended), (b"abcd", False, False, []))
+        self.assertEqual((part.data, part.last, self.flows.ready, self.ended), (b"abcd", False, {}, []))
         self.flows.grant(1, 4)
         (part,) = parts(self.flows.next(100))
         self.assertEqual((part.data, part.last, self.ended, len(self.flows)), (b"ef", True, [1], 0))
@@ -89,7 +89,7 @@ class FlowsTests(SynchronousTestCase):
         self.flows.open(2, Whole(b"x"))
         self.flows.grant(1, 1 << 20)
         self.assertEqual({part.id for part in parts(self.flows.next(1 << 20))}, {1})
-        self.assertEqual((self.flows.ids(), self.flows.ready), ((2,), False))
+        self.assertEqual((self.flows.ids(), self.flows.ready), ((2,), {}))
         self.flows.clear()
         self.assertEqual(len(self.flows), 0)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.testing import StringTransport
 
-from rvpfarm.link.arrivals import IDLE_SECONDS
+from rvpfarm.link.arrivals import IDLE_SECONDS, OPEN_LIMIT
 from rvpfarm.link.frames import FrameReader, from_caller, render_ask, render_call
 from rvpfarm.link.kinds import Kind
 from rvpfarm.link.links import LinkClient
@@ -198,7 +198,7 @@ class LongCallTests(StreamTestCase):
     def test_too_many(self) -> None:
         """Beyond what a home takes at a time it says so, and takes the others."""
         self.echo()
-        made = [streamed(None) for _ in range(70)]
+        made = [streamed(None) for _ in range(OPEN_LIMIT + 6)]
         outcomes = [self.send(call) for call, _ in made]
         self.network.pump()
         refused = [outcome[0].status for outcome in outcomes if outcome]
@@ -208,7 +208,7 @@ class LongCallTests(StreamTestCase):
                 stream.feed(BODY)
                 stream.finish()
         self.network.pump()
-        self.assertEqual(len(self.home.calls), 64)
+        self.assertEqual(len(self.home.calls), OPEN_LIMIT)
 
     def test_full_home(self) -> None:
         """A home with too much in work lets no body come."""
@@ -841,7 +841,7 @@ class HostileCallerTests(StreamTestCase):
         self.feed(*[self.open(id, 1 << 20) for id in range(3000)])
         self.assertFalse(self.transport.disconnected)
         self.assertLessEqual(self.factory.store.held, 64 << 20)
-        self.assertEqual(self.transport.value().count(b" 503 "), 3000 - 64)
+        self.assertEqual(self.transport.value().count(b" 503 "), 3000 - 64)  # of 1 MiB each
 
     def test_never_finished(self) -> None:
         """What is announced and never sent is given up after a while."""

@@ -12,9 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.protocol.calls import BadRequest, Busy, Call, Limits, Relayed, Reply, TooLarge
 from rvpfarm.protocol.streams import HIGH_WATER, BodyStream, Streamed
+from rvpfarm.web import server
 from rvpfarm.web.reader import RequestReader, Stage
 from rvpfarm.web.server import STALL_SECONDS
-from tests.support.connections import Answers, ask, connect, hang_up, read_all, statuses
+from tests.support.connections import Answers, ask, connect, hang_up, join, read_all, statuses
 from tests.support.hypothesis import MODEST
 
 LARGE = Limits(body=1 << 20, body_seconds=30.0)
@@ -43,19 +44,24 @@ class ReaderTests(SynchronousTestCase):
     """A call with a long body is handed over with its head; what follows goes into its stream."""
 
     def test_handed_over(self) -> None:
-        """It is there before its body, which arrives piece by piece; what comes after it is another call."""
+        """It is there when much of its body has come; the rest follows, and then comes another call."""
         reader = RequestReader(LARGE, 1000)
         data = ask(b"/long", body=BODY)
         end = len(data) - len(BODY)
-        (call,) = reader.feed(data[:end])
+        self.assertEqual(reader.feed(data[: end + 1000]), [])
+        (call,) = reader.feed(data[end + 1000 : end + 1070])
         stream = stream_of(call)
         self.assertEqual((call.target, call.body, stream.size), (b"/long", b"", len(BODY)))
         self.assertEqual((stream.complete, reader.stage), (False, Stage.BODY))
-        self.assertEqual(reader.feed(data[end : end + 70]), [])
-        self.assertEqual(stream.take(1000), BODY[:70])
-        (after,) = reader.feed(data[end + 70 :] + ask(b"/after", body=b"short"))
-        self.assertEqual((stream.complete, stream.take(1 << 20)), (True, BODY[70:]))
+        self.assertEqual(stream.take(2000), BODY[:1070])
+        (after,) = reader.feed(data[end + 1070 :] + ask(b"/after", body=b"short"))
+        self.assertEqual((stream.complete, stream.take(1 << 20)), (True, BODY[1070:]))
         self.assertEqual((after.target, after.body, reader.stage), (b"/after", b"short", Stage.IDLE))
+
+    def test_all_at_once(self) -> None:
+        """A long body that is there together with its head needs no stream."""
+        (call,) = RequestReader(LARGE, 1000).feed(ask(body=BODY))
+        self.assertEqual((call.body, call.stream), (BODY, None))
 
     def test_only_if_asked(self) -> None:
         """Who does not ask for it gets every body whole; who does, the short ones."""
@@ -95,18 +101,17 @@ class ReaderTests(SynchronousTestCase):
             chunked(BODY[:size], 700) if coded else ask(b"/%d" % size, body=BODY[:size])
             for size, coded in made
         )
-        whole, early, at, turn = RequestReader(LARGE), RequestReader(LARGE, 1000), 0, 0
+        late, early, at, turn = RequestReader(LARGE), RequestReader(LARGE, 1000), 0, 0
         wanted, found = list[Call](), list[Call]()
         while at < len(data):
             piece = data[at : at + sizes[turn % len(sizes)]]
-            wanted += whole.feed(piece)
+            wanted += late.feed(piece)
             found += early.feed(piece)
             at, turn = at + len(piece), turn + 1
         self.assertEqual([call.head for call in found], [call.head for call in wanted])
         self.assertTrue(all(call.stream is None or call.stream.complete for call in found))
-        self.assertEqual(
-            [call.stream is not None for call in found], [len(call.body) > 1000 for call in wanted]
-        )
+        for call, whole in zip(found, wanted, strict=True):
+            self.assertTrue(call.stream is None or len(whole.body) > 1000)
         self.assertEqual([all_of(call) for call in found], [call.body for call in wanted])
         self.assertEqual((early.stage, early.refusal), (Stage.IDLE, None))
 
@@ -239,7 +244,7 @@ class LongBodyTests(SynchronousTestCase):
         head = ask(b"/long", b"Expect: 100-continue", body=BODY)[: -len(BODY)]
         self.protocol.dataReceived(ask(b"/first"))
         self.protocol.dataReceived(head)
-        self.assertEqual((self.wire.value(), len(self.answers.calls)), (b"", 2))
+        self.assertEqual(self.wire.value(), b"")
         self.answers.pending[0].callback(Reply(200))
         self.assertTrue(self.wire.value().endswith(b"HTTP/1.1 100 Continue\r\n\r\n"))
         before = len(self.wire.value())
@@ -257,6 +262,24 @@ class LongBodyTests(SynchronousTestCase):
         self.assertEqual(self.wire.value(), b"")
         self.answers.pending[0].callback(Reply(200))
         self.assertTrue(self.wire.value().endswith(b"HTTP/1.1 100 Continue\r\n\r\n"))
+
+    def test_many(self) -> None:
+        """Many who are slow to send their bodies are refused beyond a limit, and take nothing from others."""
+        self.patch(server, "LONG_LIMIT", 2)
+        answers = Answers()
+        first, _ = connect(answers, self.clock, limits=Limits(body=1 << 20, in_work=1), stream_over=1000)
+        made = [(first, first.transport), join(first.factory), join(first.factory)]
+        for protocol, _ in made:
+            protocol.dataReceived(ask(b"/long", body=BODY)[:9000])
+        self.assertEqual([statuses(wire.value()) for _, wire in made], [[], [], [503]])
+        protocol, wire = join(first.factory)
+        protocol.dataReceived(ask(b"/short"))
+        answers.pending[2].callback(Reply(200))
+        self.assertEqual(statuses(wire.value()), [200])
+        hang_up(first)
+        protocol, wire = join(first.factory)
+        protocol.dataReceived(ask(b"/long", body=BODY)[:9000])
+        self.assertEqual((wire.value(), first.factory.long.in_work), (b"", 2))
 
     def test_drained(self) -> None:
         """A server that stops lets a body come to its end, and answers it."""
