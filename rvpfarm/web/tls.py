@@ -26,7 +26,7 @@ class ServerTLS:
 
     A process may drop the right to read them after the first time.
 
-    @ivar context: for the loop's own transports, for as long as the server listens.
+    @ivar context: for the loop's own transports; another one after each L{reload}, so asked for each time.
     @ivar expires: when the certificate does, in seconds since 1970.
     """
 
@@ -38,7 +38,6 @@ class ServerTLS:
         """
         self._private_key, self._certificates = private_key, certificates
         self.context = self._read()
-        self._chosen = self.context
         self._options: CertificateOptions | None = None
 
     def reload(self) -> None:
@@ -46,10 +45,8 @@ class ServerTLS:
 
         @raise ValueError: they cannot be read or do not belong together; the old ones stay.
         """
-        # A context that is in use takes a certificate and then fails on its key: so a new one is made, and
-        # each handshake moved to it.
-        self._chosen = self._read()
-        self.context.sni_callback = self._choose  # called whether or not the client names a server
+        # A context that is in use takes a certificate and then fails on its key: so a new one is made.
+        self.context = self._read()
         if self._options is not None:
             self._options = self._make_options()
 
@@ -63,9 +60,6 @@ class ServerTLS:
         self._options = first = self._make_options()
         first.getContext().set_tlsext_servername_callback(choose)
         return first
-
-    def _choose(self, handshake: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
-        handshake.context = self._chosen
 
     def _read(self) -> ssl.SSLContext:
         """A context with what the files hold now."""
