@@ -64,6 +64,8 @@ def _forwarding(
         status, _ = load.ask(served.place, requests[0], tls=secure)
         if status != 200:
             raise RuntimeError(f"{served.place} answers {status}, not 200")
+        if secure and load.tls_version(served.place) != "TLSv1.3":
+            raise RuntimeError(f"{served.place} speaks {load.tls_version(served.place)}, not TLSv1.3")
         return load.with_wrk(served, path, connections, tls=secure)
 
     @cache

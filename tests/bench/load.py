@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import socket
 import ssl
 import subprocess
 from collections.abc import Callable, Sequence
@@ -110,6 +111,16 @@ def _sample(line: str, cpu_seconds: float, operations: str = "ops") -> Sample:
     return sample
 
 
+def tls_version(place: str) -> str | None:
+    """What a server agrees to speak with a client that speaks everything."""
+    host, _, port = place.rpartition(":")
+    with (
+        socket.create_connection((host, int(port)), timeout=30) as plain,
+        _unverified().wrap_socket(plain) as secure,
+    ):
+        return secure.version()
+
+
 def ask(place: str, raw: bytes, *, tls: bool = False) -> tuple[int, str]:
     """Send one of these requests from here.
 
@@ -119,10 +130,8 @@ def ask(place: str, raw: bytes, *, tls: bool = False) -> tuple[int, str]:
     line, *fields = head.decode().split("\r\n")
     method, target, _ = line.split(" ")
     host, _, port = place.rpartition(":")
-    unverified = ssl.create_default_context()
-    unverified.check_hostname, unverified.verify_mode = False, ssl.CERT_NONE
     connection = (
-        http.client.HTTPSConnection(host, int(port), timeout=30, context=unverified)
+        http.client.HTTPSConnection(host, int(port), timeout=30, context=_unverified())
         if tls
         else http.client.HTTPConnection(host, int(port), timeout=30)
     )
@@ -134,6 +143,12 @@ def ask(place: str, raw: bytes, *, tls: bool = False) -> tuple[int, str]:
         return answer.status, answer.getheader("Location", "")
     finally:
         connection.close()
+
+
+def _unverified() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def with_wrk(

@@ -48,16 +48,20 @@ def program(package: str) -> str:
 
 def versions() -> dict[str, str]:
     """The version of each package, C{"not installed"} included."""
-    found = {}
-    for package in PROGRAMS:
-        asked = subprocess.run(
-            ["dpkg-query", "--show", "--showformat", "${Version}", package],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        found[package] = asked.stdout or "not installed"
-    return found
+    return {package: _version(package) for package in PROGRAMS}
+
+
+def _version(package: str) -> str:
+    try:
+        program(package)
+    except Missing:
+        return "not installed"
+    command = ["dpkg-query", "--show", "--showformat", "${Version}", package]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+    except OSError:
+        return "not of Debian"
+    return asked.stdout or f"not of Debian's package {package}"
 
 
 def nginx(servers: Servers, name: str, http: str, *, tls: bool = False, seconds: float = 30.0) -> Served:
@@ -100,7 +104,12 @@ def nginx_proxy(
 
     @param tls: the files of a key and a certificate.
     """
-    secure = f"        ssl_certificate {tls[1]};\n        ssl_certificate_key {tls[0]};\n" if tls else ""
+    secure = (
+        "        ssl_protocols TLSv1.2 TLSv1.3;\n"
+        f"        ssl_certificate {tls[1]};\n        ssl_certificate_key {tls[0]};\n"
+        if tls
+        else ""
+    )
     return nginx(
         servers,
         "nginx",

@@ -122,7 +122,7 @@ class Scale:
     owners: int = 12
     watchers: int = 200
     changes: float = 10.0
-    messages: float = 1000.0
+    messages: float = 250.0
     turns: int = 4
 
 
