@@ -50,6 +50,7 @@ CORES = frozenset(
         "rvpfarm.admin.status",
         "rvpfarm.admin.places",
         "rvpfarm.auth.acl",
+        "rvpfarm.auth.basic",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",
         "rvpfarm.auth.digest",
@@ -144,6 +145,7 @@ OUTSIDE_WORLD = frozenset(
 DEFERRED = frozenset(
     {
         "rvpfarm.directory.model",
+        "rvpfarm.auth.basic",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.handshakes",
         "rvpfarm.link.ledger",

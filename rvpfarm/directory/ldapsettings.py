@@ -17,6 +17,12 @@ from rvpfarm.directory.model import DirectoryUnavailable, Farm
 #: The name of the record among the settings of the farm.
 RECORD = "ldap"
 
+#: The setting of an account that names its entry by what never changes.
+LINK = "ldap-entry"
+
+#: The scheme of the verifier of who is proved by the LDAP directory itself; its secret is that name.
+BIND = "ldap"
+
 #: How a member of a group is told.
 MEMBERSHIPS = ("memberof", "in-chain", "member", "posix")
 

@@ -19,16 +19,11 @@ from twisted.logger import Logger
 from rvpfarm.directory.ldapentries import Person, choose_home, new_account
 from rvpfarm.directory.ldappeople import People
 from rvpfarm.directory.ldapservers import LdapServers
-from rvpfarm.directory.ldapsettings import LdapSettings, settings_of
+from rvpfarm.directory.ldapsettings import BIND, LINK, LdapSettings, settings_of
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Farm, Verifier
 from rvpfarm.directory.reading import Changes, Sealer
 from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store
-
-#: The setting of an account that names its entry by what never changes.
-LINK = "ldap-entry"
-#: The scheme of the verifier of who is proved by the LDAP directory itself.
-BIND = "ldap"
 
 #: What the sealed password of the reader is bound to.
 _CONTEXT = "rvpfarm ldap reader"

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
 from rvpfarm.directory.ldappeople import People
-from rvpfarm.directory.ldapsettings import LdapSettings
-from rvpfarm.directory.ldapsource import LINK, LOOK_SECONDS, LdapSource
+from rvpfarm.directory.ldapsettings import LINK, LdapSettings
+from rvpfarm.directory.ldapsource import LOOK_SECONDS, LdapSource
 from rvpfarm.directory.model import Account, Directory
 from rvpfarm.directory.store import Store
 from tests.directory.contract import FABRIK, HS1, HS2, DirectoryContract
