@@ -59,6 +59,7 @@ def ldap() -> None:
 @pass_farm
 def ldap_set(
     farm: Farm,
+    /,
     profile: str | None,
     servers: tuple[str, ...],
     from_stdin: bool,

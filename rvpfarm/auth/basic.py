@@ -14,7 +14,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Protocol
 
-from twisted.internet.defer import Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock, succeed
 
 from rvpfarm.auth.challenge import Attempt, Unfit
 from rvpfarm.auth.digest import SCHEMES, ha1
@@ -132,13 +132,11 @@ class Basic:
             return None
         return account if hmac.compare_digest(right.mark, self._mark(account, password)) else None
 
-    def _ask(
-        self, attempt: Attempt, password: str, account: Account, prover: Prover
-    ) -> Account | Deferred[Account]:
+    def _ask(self, attempt: Attempt, password: str, account: Account, prover: Prover) -> Deferred[Account]:
         """Its turn has come, one after the other, so that all who guess at once are counted."""
         known = self._known(attempt, password, account)
         if known is not None:
-            return known
+            return succeed(known)
 
         def decide(right: bool) -> Account:
             if not right:
