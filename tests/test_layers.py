@@ -55,6 +55,7 @@ CORES = frozenset(
         "rvpfarm.auth.connections",
         "rvpfarm.auth.digest",
         "rvpfarm.auth.logins",
+        "rvpfarm.auth.lookup",
         "rvpfarm.auth.throttle",
         "rvpfarm.auth.handshakes",
         "rvpfarm.auth.negotiate",
@@ -148,6 +149,7 @@ DEFERRED = frozenset(
         "rvpfarm.auth.basic",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.handshakes",
+        "rvpfarm.auth.lookup",
         "rvpfarm.link.ledger",
     }
 )

@@ -17,6 +17,7 @@ from rvpfarm.directory.ldapentries import (
     choose_home,
     key_of,
     login_filter,
+    login_forms,
     member_filter,
     new_account,
 )
@@ -205,8 +206,9 @@ def _person_steps(store: Store, people: People, farm: Farm, user: str) -> Iterat
     tried = [alias_filter(settings, key)] if key is not None else []
     person = None if key is None else people.by_key(key, farm)
     if person is None:
-        tried.append(login_filter(settings, user))
-        person = people.by_login(user)
+        forms = [user] if key is None else login_forms(key, farm)
+        tried.append(login_filter(settings, forms))
+        person = people.by_login(*forms)
     yield Step("search", True, f"below {settings.base} for {' and then '.join(tried)}")
     if person is None:
         yield Step("entry", False, "none: check --base, --filter and --alias")

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredLock, succeed
 from rvpfarm.auth.challenge import Attempt, Unfit
 from rvpfarm.auth.digest import SCHEMES, ha1
 from rvpfarm.auth.logins import NT
+from rvpfarm.auth.lookup import look_up
 from rvpfarm.auth.ntlm import nt_hash
 from rvpfarm.directory.ldapsettings import BIND
 from rvpfarm.directory.model import Account, Verifier
@@ -90,11 +91,7 @@ class Basic:
         if not password or not login:
             raise Unfit("malformed")  # to an LDAP server a name without a password is nobody, and welcome
         key = attempt.logins.key(login, attempt.domain)
-        account = False if key is None else attempt.directory.peek(key)
-        if account is None and key is not None:
-            found = attempt.directory.find(key)
-            return found.addCallback(lambda account: self._judge(attempt, password, account))
-        return self._judge(attempt, password, account if isinstance(account, Account) else None)
+        return look_up(attempt, key, lambda account: self._judge(attempt, password, account))
 
     def _judge(self, attempt: Attempt, password: str, account: Account | None) -> Account | Deferred[Account]:
         """Compare first, whoever it is, and only then look at what else is wrong."""

@@ -108,10 +108,18 @@ def alias_filter(settings: LdapSettings, key: str) -> str:
     return f"(&{settings.person_filter}({settings.alias}={escape(name)}))"
 
 
-def login_filter(settings: LdapSettings, login: str) -> str:
-    """The filter of whoever signs in as C{login}, in whatever form."""
+def login_forms(key: str, farm: Farm) -> list[str]:
+    """How somebody may have written the login name that made the key of a node."""
+    domain, _, path = key.partition("/")
+    name, known = unquote(path.rpartition("/")[2]), farm.domains.get(domain)
+    hosts = () if known is None else (known.name, *known.mail_domains)
+    return [name, *(f"{name}@{host}" for host in hosts)]
+
+
+def login_filter(settings: LdapSettings, forms: Iterable[str]) -> str:
+    """The filter of whoever signs in by a name, which may be written in several forms."""
     names = dict.fromkeys((settings.alias, *settings.logins))
-    tests = "".join(f"({name}={escape(login)})" for name in names)
+    tests = "".join(f"({name}={escape(form)})" for form in forms for name in names)
     return f"(&{settings.person_filter}(|{tests}))"
 
 

@@ -110,12 +110,12 @@ class People:
                 found.setdefault(key, []).append(person)
         return {key: people[0] for key, people in found.items() if len(people) == 1}
 
-    def by_login(self, login: str) -> Person | None:
-        """Who signs in as C{login}, in any of the forms that the settings name.
+    def by_login(self, *forms: str) -> Person | None:
+        """Who signs in by a name that may be written in any of these C{forms}.
 
         @raise DirectoryUnavailable: no server says.
         """
-        return _only(self._people(login_filter(self.settings, login)))
+        return _only(self._people(login_filter(self.settings, forms)))
 
     def may(self, person: Person) -> bool:
         """May this one use instant messaging: not disabled there, and a member where that is asked for?

@@ -23,6 +23,9 @@ LINK = "ldap-entry"
 #: The scheme of the verifier of who is proved by the LDAP directory itself; its secret is that name.
 BIND = "ldap"
 
+#: What stands before the key of a node to ask for whoever signs in by that name, whatever node is his.
+LOGIN = "login:"
+
 #: How a member of a group is told.
 MEMBERSHIPS = ("memberof", "in-chain", "member", "posix")
 

@@ -16,10 +16,10 @@ from threading import Lock, Thread
 
 from twisted.logger import Logger
 
-from rvpfarm.directory.ldapentries import Person, choose_home, new_account
+from rvpfarm.directory.ldapentries import Person, choose_home, key_of, login_forms, new_account
 from rvpfarm.directory.ldappeople import People
 from rvpfarm.directory.ldapservers import LdapServers
-from rvpfarm.directory.ldapsettings import BIND, LINK, LdapSettings, settings_of
+from rvpfarm.directory.ldapsettings import BIND, LINK, LOGIN, LdapSettings, settings_of
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Farm, Verifier
 from rvpfarm.directory.reading import Changes, Sealer
 from rvpfarm.directory.sql import SqlSource
@@ -112,6 +112,7 @@ class LdapSource:
         self._changed: dict[str, None] = {}
         self._gap = False
         self._lock = Lock()
+        self._logins: OrderedDict[str, float] = OrderedDict()
         self._nobodies: OrderedDict[str, None] = OrderedDict()
         self._confirming = self._down = False
         self._looked = -LOOK_SECONDS
@@ -132,6 +133,8 @@ class LdapSource:
         @raise DirectoryUnavailable: the SQL directory or, of somebody who is in LDAP, no LDAP server answers.
         """
         people, farm = self._asked()
+        if key.startswith(LOGIN):
+            return None if people is None else self._of_login(key, people, farm)
         if people is None:
             return self._sql.account(key)
         local, link = self._local(key)
@@ -150,10 +153,24 @@ class LdapSource:
             return None
         return self._first_seen(key, people, person, farm)
 
+    def _of_login(self, key: str, people: People, farm: Farm) -> Account | None:
+        """Who signs in by the name in C{key}, which is the name of no node."""
+        with self._lock:
+            self._logins[key] = self._now()
+            self._logins.move_to_end(key)
+            if len(self._logins) > _SEEN_LIMIT:
+                self._changed[self._logins.popitem(last=False)[0]] = None
+        person = people.by_login(*login_forms(key.removeprefix(LOGIN), farm))
+        own = None if person is None else key_of(people.settings, person, farm)
+        return None if own is None else self.account(own)
+
     def changes_since(self, position: int, mark: str) -> Changes:
         """What changed after C{position}, and who proved to be another in LDAP since he was looked up."""
         changes = self._sql.changes_since(position, mark)
         with self._lock:
+            since = self._now() - (self._settings.refresh_seconds if self._settings else 0.0)
+            while self._logins and next(iter(self._logins.values())) <= since:
+                self._changed[self._logins.popitem(last=False)[0]] = None
             keys, self._changed = tuple(self._changed), {}
             gap, self._gap = self._gap, False
         self._confirm()

@@ -13,11 +13,11 @@ from rvpfarm.auth.challenge import Gate, Identity
 from rvpfarm.auth.digest import Nonces
 from rvpfarm.auth.logins import make_verifiers
 from rvpfarm.auth.throttle import Throttle
-from rvpfarm.directory.ldapsettings import BIND
+from rvpfarm.directory.ldapsettings import BIND, LOGIN, RECORD
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Verifier
 from rvpfarm.protocol.calls import IN_CLEAR, BadRequest, Busy, Unproven
 from tests.auth.test_challenge import FABRIK, PASSWORD, PETRA, TOMASZ, GateTestCase
-from tests.support.directory import make_account
+from tests.support.directory import FakeDirectory, make_account
 
 
 class FakeProver:
@@ -177,6 +177,27 @@ class BasicTests(GateTestCase):
         self.put("tomasz", *make_verifiers("tomasz", FABRIK, PASSWORD), enabled=False)
         self.unproven("disabled", "tomasz", PASSWORD, TOMASZ)
         self.assertEqual(self.prover.asked, [])
+
+    def test_own_login_name(self) -> None:
+        """Somebody whose login name is none of an address signs in by it, where users come from LDAP."""
+
+        class Directory(FakeDirectory):
+            """Knows that pnovak is petra."""
+
+            def find(self, key: str) -> Deferred[Account | None]:
+                """See L{FakeDirectory.find}."""
+                meant = key == f"{LOGIN}im.fabrik.example/instmsg/aliases/pnovak"
+                return super().find("im.fabrik.example/instmsg/aliases/petra" if meant else key)
+
+        petra = self.directory.peek("im.fabrik.example/instmsg/aliases/petra")
+        assert isinstance(petra, Account)
+        self.directory = Directory(self.farm, [petra])
+        self.unproven("unknown-user", "pnovak")
+        self.set_farm(schemes="basic", **{RECORD: "{}"})
+        identity = self.proved("FABRIK\\pnovak")
+        assert identity.principal is not None
+        self.assertEqual(identity.principal.key, petra.key)
+        self.unproven("unknown-user", "nobody")
 
     def test_malformed(self) -> None:
         """What is no name and password is refused as such."""

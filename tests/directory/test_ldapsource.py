@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.admin import handlers
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.ldappeople import People
-from rvpfarm.directory.ldapsettings import BIND, LINK, LdapSettings
+from rvpfarm.directory.ldapsettings import BIND, LINK, LOGIN, LdapSettings
 from rvpfarm.directory.ldapsource import LdapSource, reader_password
 from rvpfarm.directory.model import Account, DirectoryUnavailable
 from rvpfarm.directory.store import Store
@@ -287,6 +287,26 @@ class WindowsTests(SourceCase):
         self.assertIs(source.account(MARTA), None, "disabled there")
         self.assertIs(source.account("im.fabrik.example/instmsg/aliases/lena"), None, "no member")
         self.assertTrue(source.prove(account, PASSWORDS["petra"]))
+
+    def test_login_names(self) -> None:
+        """Where addresses are made of something else, people still sign in by the names that they know."""
+        settings = settings_for(self.slapd, profile="active-directory")
+        source = self.source(
+            replace(
+                settings,
+                automatic=True,
+                alias="displayName",
+                logins=("sAMAccountName",),
+                person_filter="(sn=*)",
+            )
+        )
+        key = "im.fabrik.example/instmsg/aliases/lotte"
+        self.assertIs(source.account(key), None)
+        account = self.found(source, f"{LOGIN}{key}")
+        self.assertEqual(account.key, "im.fabrik.example/instmsg/aliases/charlotte.weber")
+        self.assertIs(source.account(f"{LOGIN}im.fabrik.example/instmsg/aliases/nobody"), None)
+        self.now += 301.0
+        self.assertIn(f"{LOGIN}{key}", source.changes_since(source.position(), "").keys)
 
     def test_exchange(self) -> None:
         """Whom Exchange enabled is served as it says: address, URL, and the home by its host name."""

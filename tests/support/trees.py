@@ -13,7 +13,7 @@ from rvpfarm.directory.ldapsettings import RECORD, LdapSettings, begin, check, r
 from rvpfarm.directory.ldapsource import seal_password
 from rvpfarm.directory.store import Store
 from tests.support.processes import scratch
-from tests.support.slapd import BASE, OPENLDAP, READER, READER_PASSWORD, WINDOWS, Slapd, entry, trunk
+from tests.support.slapd import BASE, OPENLDAP, READER, READER_PASSWORD, WINDOWS, Slapd, Values, entry, trunk
 
 PASSWORDS = {"petra": "Blue-Kite-41", "tomasz": "Green-Drum-52", "marta": "Oak-Lamp-63"}
 CHATTERS = f"cn=chatters,ou=groups,{BASE}"
@@ -65,20 +65,19 @@ def windows_user(alias: str, *, control: int = 512, **more: str | list[str]) -> 
     """A user of Active Directory's."""
     classes = ["user", "msExchIMRecipient"] if any(name.startswith("msExch") for name in more) else ["user"]
     guid = uuid.uuid5(uuid.NAMESPACE_DNS, alias).bytes_le
-    return entry(
-        user_dn(alias),
-        objectClass=classes,
-        objectCategory="person",
-        cn=alias,
-        sAMAccountName=alias,
-        userPrincipalName=f"{alias}@fabrik.example",
-        mail=f"{alias}@fabrik.example",
-        displayName=f"{alias.title()} Novak",
-        userAccountControl=str(control),
-        objectGUID=guid,
-        userPassword=PASSWORDS.get(alias, f"Pass-{alias}-1"),
-        **more,
-    )
+    values: dict[str, Values] = {
+        "objectClass": classes,
+        "objectCategory": "person",
+        "cn": alias,
+        "sAMAccountName": alias,
+        "userPrincipalName": f"{alias}@fabrik.example",
+        "mail": f"{alias}@fabrik.example",
+        "displayName": f"{alias.title()} Novak",
+        "userAccountControl": str(control),
+        "objectGUID": guid,
+        "userPassword": PASSWORDS.get(alias, f"Pass-{alias}-1"),
+    }
+    return entry(user_dn(alias), **{**values, **more})
 
 
 def exchange_user(alias: str, server: str = "hs1", *, without: str = "", host: str = "") -> str:
@@ -113,6 +112,7 @@ def windows_tree() -> list[str]:
         windows_user("petra", memberOf=[CHATTERS]),
         windows_user("marta", control=514, memberOf=[CHATTERS]),
         windows_user("lena"),
+        windows_user("lotte", sn="Weber", displayName="Charlotte.Weber"),
         entry(EXCHANGE, objectClass="msExchIMGlobalSettingsContainer", cn="exchange"),
         *(
             entry(
