@@ -6,6 +6,7 @@ client library is the extra C{rvpfarm[ldap]}, and only this module knows it.
 
 from __future__ import annotations
 
+import socket
 import ssl
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -87,6 +88,7 @@ class LdapServers:
         self._idle: dict[bool, list[_Connection]] = {True: [], False: []}
         self._room = {kind: BoundedSemaphore(settings.connections) for kind in (True, False)}
         self._lock = Lock()
+        self._certificate = b""
         self._troubled = False
         self._closed = False
 
@@ -194,12 +196,8 @@ class LdapServers:
         """
         failed: list[tuple[str, str]] = []
         connection = self._open(reader=True, failed=failed)
-        try:
-            certificate = connection.handle.get_option(self._ldap.OPT_X_TLS_PEERCERT)
-        except (ValueError, AttributeError, self._ldap.LDAPError):
-            certificate = None
         self._give_back(connection, reader=True)
-        return Reached(self._settings.servers[connection.server], tuple(failed), certificate or b"")
+        return Reached(self._settings.servers[connection.server], tuple(failed), self._certificate)
 
     def close(self) -> None:
         """Hang up; what is on its way ends by itself."""
@@ -295,7 +293,7 @@ class LdapServers:
         for number in waiting if failed is None else order:
             try:
                 handle = self._connect(servers[number], reader)
-            except self._ldap.LDAPError as problem:
+            except (self._ldap.LDAPError, OSError) as problem:
                 problems.append((servers[number], _reason(problem)))
                 self._resting[number] = self._now() + REST_SECONDS
                 continue
@@ -313,12 +311,15 @@ class LdapServers:
     def _connect(self, server: str, reader: bool) -> Any:
         """The library's handle of a new connection, encrypted, and signed in if it is the reader's."""
         ldap, settings, end = self._ldap, self._settings, self._end()
+        self._certificate = greet(server, settings)
         handle = ldap.initialize(server)
         try:
             handle.set_option(ldap.OPT_PROTOCOL_VERSION, 3)
             handle.set_option(ldap.OPT_REFERRALS, 0)
             handle.set_option(ldap.OPT_NETWORK_TIMEOUT, settings.deadline_seconds)
             handle.set_option(ldap.OPT_TIMEOUT, settings.deadline_seconds)
+            for option, value in zip(_KEEPALIVE, (5, 3, 2), strict=True):
+                handle.set_option(getattr(ldap, option), value)
             encrypted = settings.starttls and urlsplit(server).scheme == "ldap"
             if encrypted or urlsplit(server).scheme == "ldaps":
                 authorities = settings.ca_file or ssl.get_default_verify_paths().cafile
@@ -361,6 +362,39 @@ class LdapServers:
         return DirectoryUnavailable(f"{self._settings.servers[server]}: {_reason(problem)}")
 
 
+def greet(server: str, settings: LdapSettings) -> bytes:
+    """Connect once and agree on encryption, and hang up again.
+
+    The client library has no deadline for a handshake: a server that falls silent in the middle would hold
+    its thread for good.  So a handshake of our own, which has one, comes before each connection.
+
+    @return: the certificate of the server, in DER; empty without encryption.
+    @raise OSError: it does not answer in time, or cannot prove who it is.
+    """
+    parts = urlsplit(server)
+    is_tls = parts.scheme == "ldaps"
+    host, port = parts.hostname or "", parts.port or (636 if is_tls else 389)
+    with socket.create_connection((host, port), timeout=settings.deadline_seconds) as plain:
+        if not is_tls and not settings.starttls:
+            return b""
+        if not is_tls:
+            plain.sendall(_STARTTLS)
+            if _STARTED not in plain.recv(4096):
+                raise OSError("it does not know StartTLS")
+        context = ssl.create_default_context(cafile=settings.ca_file or None)
+        with context.wrap_socket(plain, server_hostname=host) as encrypted:
+            return encrypted.getpeercert(binary_form=True) or b""
+
+
+#: An extended request, and what stands in the answer if it was granted: resultCode 0, no DN, no text.
+_STARTTLS = b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037"
+_STARTED = b"\x0a\x01\x00"
+
+#: The library's options for noticing that a server has gone without a word: after how many seconds of silence
+#: it is asked, how often, and how many seconds apart.
+_KEEPALIVE = ("OPT_X_KEEPALIVE_IDLE", "OPT_X_KEEPALIVE_PROBES", "OPT_X_KEEPALIVE_INTERVAL")
+
+
 # The library's results have no types.
 def _entries(found: Sequence[Any]) -> list[Entry]:
     """The entries of an answer; what refers to other servers is left out."""
@@ -373,6 +407,8 @@ def _entries(found: Sequence[Any]) -> list[Entry]:
 
 def _reason(problem: Exception) -> str:
     """What the library says, on one line."""
+    if isinstance(problem, OSError):
+        return " ".join((problem.strerror or str(problem) or "no connection").split())
     told = problem.args[0] if problem.args and isinstance(problem.args[0], dict) else {}
     parts = [str(told.get(name, "")).strip() for name in ("desc", "info")]
     return " ".join(": ".join(part for part in parts if part).split()) or type(problem).__name__

@@ -92,11 +92,12 @@ class LdapServersTests(SynchronousTestCase):
         """A server that accepts and says nothing costs the deadline, not for ever; then the next is asked."""
         silent = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(silent.close)
-        url = f"ldap://127.0.0.1:{silent.getsockname()[1]}"
-        settings = settings_for(self.slapd)
-        servers = self.servers(replace(settings, servers=(url, *settings.servers), deadline_seconds=0.5))
-        self.assertEqual(self.dns(servers), [person_dn("petra")])
-        self.assertEqual(servers.current, self.slapd.url)
+        for scheme in ("ldap", "ldaps"):
+            url = f"{scheme}://127.0.0.1:{silent.getsockname()[1]}"
+            settings = settings_for(self.slapd)
+            servers = self.servers(replace(settings, servers=(url, *settings.servers), deadline_seconds=0.5))
+            self.assertEqual(self.dns(servers), [person_dn("petra")])
+            self.assertEqual(servers.current, self.slapd.url)
 
     def test_nobody_answers(self) -> None:
         """Without any server the sentence names each, and the next question fails at once."""

@@ -104,7 +104,7 @@ class Slapd:
         """
         self.folder, self.host = folder, host
         self.port, self.tls_port = free_ports(2, host)
-        key, self.certificate = write_certificate(folder / "tls", "ldap.fabrik.example")
+        key, self.certificate = write_certificate(folder / "tls", f"ldap{self.port}.fabrik.example")
         (folder / "data").mkdir()
         self._configure(style, key)
         ldif = folder / "tree.ldif"
