@@ -21,7 +21,7 @@ from rvpfarm.directory.ldapentries import (
     member_filter,
     new_account,
 )
-from rvpfarm.directory.ldappeople import Fault, People
+from rvpfarm.directory.ldappeople import Fault, LdapEntry, People, ldap_entries
 from rvpfarm.directory.ldapservers import LdapServers, Reached
 from rvpfarm.directory.ldapsettings import (
     LINK,
@@ -115,6 +115,20 @@ def find_person(store: Store, address: str, domain: str | None = None) -> Person
         return None
     with asking(store) as (people, farm):
         return _meant(people, farm, address, domain)
+
+
+def ldap_users(store: Store, filter: str = "") -> Iterator[LdapEntry]:
+    """The users that the farm's LDAP directory has, page by page; see
+    L{rvpfarm.directory.ldappeople.ldap_entries}.
+
+    @param filter: a further filter (RFC 4515).
+    @raise Refused: users do not come from LDAP.
+    @raise DirectoryUnavailable: no LDAP server answers, or the filter cannot be read.
+    """
+    settings = ldap_of(store)
+    if settings is None:
+        raise Refused(_ABSENT)
+    yield from ldap_entries(settings, filter, password=reader_password(settings, store.sealer))
 
 
 def ensure_local(store: Store, address: str, *, actor: str | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, TimeoutError
@@ -10,7 +10,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from rvpfarm.directory.ldapsource import LdapSource
+from rvpfarm.directory.asking import Threads
 from rvpfarm.directory.model import Account, DirectoryUnavailable
 
 #: Passwords that are checked, or wait to be, at any one time.
@@ -21,17 +21,28 @@ THREADS = 4
 PROVE_SECONDS = 15.0
 
 
+class Proving(Protocol):
+    """What knows passwords, and takes its time: L{rvpfarm.directory.ldapsource.LdapSource}."""
+
+    def prove(self, account: Account, password: str) -> bool:
+        """Is this the password of C{account}?
+
+        @raise DirectoryUnavailable: that cannot be told now.
+        """
+
+
 class LdapProver(Service):
     """Asks the LDAP directory whether a password is right; see L{rvpfarm.auth.basic.Prover}."""
 
     _log = Logger()
 
-    def __init__(self, source: LdapSource, reactor: Any) -> None:
+    def __init__(self, source: Proving, reactor: Any, *, threads: Threads | None = None) -> None:
         """
         @param reactor: with timers and C{callFromThread} (C{Any}: no one interface has both).
+        @param threads: where the source is asked; left out, a few of its own.
         """
         self._source, self._reactor = source, reactor
-        self._threads = ThreadPool(0, THREADS, "passwords")
+        self._threads: Threads = threads or ThreadPool(0, THREADS, "passwords")
         self._waiting = 0
 
     def startService(self) -> None:

@@ -117,6 +117,11 @@ class LdapSource:
         self._confirming = self._down = False
         self._looked = -LOOK_SECONDS
 
+    @property
+    def up(self) -> bool | None:
+        """Did an LDAP server answer when it was last looked; C{None} where users do not come from LDAP."""
+        return None if self._settings is None else not self._down
+
     def position(self) -> int:
         """The end of the feed of changes."""
         return self._sql.position()

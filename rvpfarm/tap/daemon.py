@@ -351,6 +351,8 @@ def open_directory(
         store = Store(options["directory"], key)
         source = LdapSource(store, key or snapshots, pins=key is not None)
         directory = CachedDirectory(source, reactor, metrics=metrics)
+        if metrics is not None:
+            metrics.gauge("ldap_up", lambda: math.nan if source.up is None else source.up)
         if shelf is not None:
             found, refusal = _recall(shelf, directory, verifiers=verifiers)
         directory.load()

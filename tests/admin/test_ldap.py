@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from rvpfarm.admin import handlers
 from rvpfarm.admin.command import rvpfarm
 from rvpfarm.admin.exchange import decode_range
+from rvpfarm.admin.ldap import ldap_users
 from tests.admin.test_command import CommandCase
 from tests.support.slapd import BASE, READER, READER_PASSWORD, Slapd, missing
 from tests.support.trees import CHATTERS, EXCHANGE, PASSWORDS, person_dn, shared_slapd, span
@@ -111,6 +113,19 @@ class SettingsTests(LdapCase):
         self.assertIn("do not come from LDAP", self.run_it("ldap", "show").stdout)
         self.run_it("ldap", "unset", "--yes", status=1)
         self.run_it("ldap", "test", "petra", status=1)
+
+
+class UsersTests(LdapCase):
+    """What an import asks for."""
+
+    def test_listed(self) -> None:
+        """Everybody whom the settings find and a further filter lets through."""
+        store = handlers.open_store(self.url, self.folder / "farm.key")
+        self.addCleanup(store.close)
+        self.assertRaises(handlers.Refused, list, ldap_users(store))
+        self.set_up()
+        self.assertEqual({one.alias for one in ldap_users(store)}, set(PASSWORDS))
+        self.assertEqual([one.mail for one in ldap_users(store, "(uid=petra)")], ["petra@fabrik.example"])
 
 
 class StepsTests(LdapCase):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,22 +15,27 @@ from rvpfarm.directory.ldapsource import LOOK_SECONDS, LdapSource
 from rvpfarm.directory.model import Account, Directory
 from rvpfarm.directory.store import Store
 from tests.directory.contract import FABRIK, HS1, HS2, DirectoryContract
-from tests.support.slapd import OPENLDAP, Slapd, entry, missing, trunk
+from tests.support.slapd import OPENLDAP, WINDOWS, Slapd, entry, missing, trunk
 from tests.support.store import make_folder, open_store
 from tests.support.threads import ManualThreads, ThreadClock
-from tests.support.trees import person_dn, put_settings, servers_for, settings_for
+from tests.support.trees import person_dn, put_settings, servers_for, settings_for, user_dn
 
 
 class CachedLdapTests(DirectoryContract, SynchronousTestCase):
     """L{CachedDirectory} over a tree in a real server, and local records tied to its entries."""
 
     settings: LdapSettings
+    style, profile = OPENLDAP, "openldap"
+
+    def entry(self, alias: str) -> str:
+        """Somebody of whom the tree knows nothing but the name."""
+        return entry(person_dn(alias), objectClass="inetOrgPerson", uid=alias, cn=alias, sn=alias)
 
     def make(self) -> Directory:
         """A cache over a new database and a new tree, where everybody may use instant messaging."""
         if missing():
             self.skipTest(missing())
-        self.slapd = Slapd(make_folder(self), OPENLDAP, trunk())
+        self.slapd = Slapd(make_folder(self), self.style, trunk())
         self.addCleanup(self.slapd.stop)
         folder = make_folder(self)
         self.store = open_store(self, folder)
@@ -39,7 +45,8 @@ class CachedLdapTests(DirectoryContract, SynchronousTestCase):
             change.add_home(HS1)
             change.add_home(HS2)
         key = FarmKey.load(folder / "farm.key")
-        self.settings = put_settings(self.store, replace(settings_for(self.slapd), automatic=True), key)
+        wanted = settings_for(self.slapd, profile=self.profile)
+        self.settings = put_settings(self.store, replace(wanted, automatic=True), key)
         self.clock, self.threads = ThreadClock(), ManualThreads()
         source = LdapSource(
             Store(f"sqlite:///{folder / 'directory.sqlite'}"),
@@ -58,15 +65,7 @@ class CachedLdapTests(DirectoryContract, SynchronousTestCase):
             if change.account(account.key) is not None:
                 change.update_account(account)
                 return
-            self.slapd.add(
-                entry(
-                    person_dn(account.alias),
-                    objectClass="inetOrgPerson",
-                    uid=account.alias,
-                    cn=account.alias,
-                    sn=account.alias,
-                )
-            )
+            self.slapd.add(self.entry(account.alias))
             servers = servers_for(self.settings)
             found = People(self.settings, servers).by_key(account.key, change.farm())
             servers.close()
@@ -89,3 +88,20 @@ class CachedLdapTests(DirectoryContract, SynchronousTestCase):
             self.threads.run()
             self.clock.advance(1.0)
         self.threads.run()
+
+
+class CachedWindowsTests(CachedLdapTests):
+    """The same in the style of Active Directory."""
+
+    style, profile = WINDOWS, "active-directory"
+
+    def entry(self, alias: str) -> str:
+        """See L{CachedLdapTests.entry}."""
+        return entry(
+            user_dn(alias),
+            objectClass="user",
+            objectCategory="person",
+            cn=alias,
+            sAMAccountName=alias,
+            objectGUID=uuid.uuid5(uuid.NAMESPACE_DNS, alias).bytes_le,
+        )

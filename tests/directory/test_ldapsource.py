@@ -233,8 +233,11 @@ class LivelyTests(SourceCase):
         source = self.source(replace(settings_for(self.slapd), automatic=True))
         nobody = "im.fabrik.example/instmsg/aliases/nobody"
         self.assertIs(source.account(nobody), None)
+        self.assertEqual((self.changed(source), source.up), ((), True))
+        self.assertIs(source.account(nobody), None)
         self.slapd.stop()
         self.assertIn(nobody, self.changed(source))
+        self.assertIs(source.up, False)
 
     def test_settings_come_and_go(self) -> None:
         """Other settings count at once, and make everything known worth asking for again."""
