@@ -43,6 +43,15 @@ class FakeProver:
         return succeed(password == PASSWORD)
 
 
+class NamedDirectory(FakeDirectory):
+    """Knows that petra signs in as pnovak."""
+
+    def find(self, key: str) -> Deferred[Account | None]:
+        """See L{FakeDirectory.find}."""
+        meant = key == f"{LOGIN}im.fabrik.example/instmsg/aliases/pnovak"
+        return super().find("im.fabrik.example/instmsg/aliases/petra" if meant else key)
+
+
 def credentials(login: str, password: str = PASSWORD) -> bytes:
     """What a client sends."""
     return b"Basic " + b64encode(f"{login}:{password}".encode())
@@ -180,18 +189,9 @@ class BasicTests(GateTestCase):
 
     def test_own_login_name(self) -> None:
         """Somebody whose login name is none of an address signs in by it, where users come from LDAP."""
-
-        class Directory(FakeDirectory):
-            """Knows that pnovak is petra."""
-
-            def find(self, key: str) -> Deferred[Account | None]:
-                """See L{FakeDirectory.find}."""
-                meant = key == f"{LOGIN}im.fabrik.example/instmsg/aliases/pnovak"
-                return super().find("im.fabrik.example/instmsg/aliases/petra" if meant else key)
-
         petra = self.directory.peek("im.fabrik.example/instmsg/aliases/petra")
         assert isinstance(petra, Account)
-        self.directory = Directory(self.farm, [petra])
+        self.directory = NamedDirectory(self.farm, [petra])
         self.unproven("unknown-user", "pnovak")
         self.set_farm(schemes="basic", **{RECORD: "{}"})
         identity = self.proved("FABRIK\\pnovak")
