@@ -13,6 +13,7 @@ import socket
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.support.processes import PATIENCE_SECONDS, free_ports, wait_for
@@ -26,8 +27,8 @@ _MODULES = Path("/usr/lib/ldap")
 READER, READER_PASSWORD = "cn=reader,dc=fabrik,dc=example", "Reads-All-1"
 BASE = "dc=fabrik,dc=example"
 
-#: What stands for Debian's packages slapd and ldap-utils.
-PROGRAMS = ("slapd", "slapadd")
+#: Of Debian's packages slapd and ldap-utils.
+PROGRAMS = ("slapd", "slapadd", "ldapmodify")
 
 
 def find(program: str) -> str | None:
@@ -36,8 +37,10 @@ def find(program: str) -> str | None:
 
 
 def missing() -> str:
-    """The sentence with which a test skips where there is no slapd; empty where there is one."""
-    return "" if all(map(find, PROGRAMS)) else "not installed: slapd (Debian's packages slapd and ldap-utils)"
+    """The sentence with which a test skips where something is missing; empty where nothing is."""
+    if not all(map(find, PROGRAMS)):
+        return "not installed: slapd (Debian's packages slapd and ldap-utils)"
+    return "" if find_spec("ldap") else "not installed: rvpfarm[ldap]"
 
 
 @dataclass(frozen=True, slots=True)
