@@ -20,7 +20,7 @@ from rvpfarm.directory.reading import (
     canonical,
     seal_context,
 )
-from rvpfarm.directory.writing import account_fields, trim_changes
+from rvpfarm.directory.writing import account_fields, tell, trim_changes
 
 # parameters of one statement; SQLite takes 32,766 of them
 _AT_ONCE = 5000
@@ -134,6 +134,7 @@ class Bulk(Reading):
         run(insert(tables.changes), changes)
         end = start + len(changes)
         trim_changes(self._connection, end, self._changes_kept)
+        tell(self._connection, end)
         last = self._trail[-1]
         run(update(tables.ledger).values(audit_seq=last.seq, audit_hash=last.hash, change_seq=end))
 

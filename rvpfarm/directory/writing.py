@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from rvpfarm.directory import tables
 from rvpfarm.directory.model import Account, Domain, Home, Network, Router, Verifier
+from rvpfarm.directory.postgresql import CHANNEL
 from rvpfarm.directory.reading import (
     KEY_CHECK,
     AuditRow,
@@ -55,6 +56,10 @@ class Writing(Reading):
         self._after: dict[str, object] = {}
         self._keys: dict[str, None] = {}
         self._farm = False
+
+    def note(self, what: str, before: object, after: object) -> None:
+        """Something was C{before} and is C{after} now, besides what is changed here."""
+        self._before[what], self._after[what] = before, after
 
     def add_domain(self, domain: Domain) -> None:
         """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
@@ -331,6 +336,7 @@ class Writing(Reading):
         if rows:
             self._connection.execute(insert(tables.changes), rows)
             trim_changes(self._connection, seq, self._changes_kept)
+            tell(self._connection, seq)
         return seq
 
 
@@ -340,6 +346,13 @@ def trim_changes(connection: Connection, end: int, kept: int) -> None:
     @param end: of the feed.
     """
     connection.execute(delete(tables.changes).where(tables.changes.c.seq <= end - kept))
+
+
+def tell(connection: Connection, end: int) -> None:
+    """Let who listens know, once this is committed, that the feed of changes ends at C{end}."""
+    # SQLite has nobody who listens: there it is looked again and again
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(CHANNEL, str(end))))
 
 
 def account_fields(account: Account) -> dict[str, object]:

@@ -349,7 +349,8 @@ def open_directory(
         shelf = SnapshotFile(Path(options["snapshot"]), snapshots.snapshot)
     try:
         store = Store(options["directory"], key)
-        directory = CachedDirectory(SqlSource(store), reactor, metrics=metrics)
+        source = SqlSource(store)
+        directory = CachedDirectory(source, reactor, metrics=metrics, ear=source.ear())
         if shelf is not None:
             found, refusal = _recall(shelf, directory, verifiers=verifiers)
         directory.load()

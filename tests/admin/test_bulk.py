@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from rvpfarm.admin import handlers
 from rvpfarm.admin.bulk import NEW, PRESENT, REFUSED, RETURNED, Batch, Wanted, enable_many
 from rvpfarm.directory.reading import StoreProblem
-from rvpfarm.directory.store import Store
-from tests.support.store import make_farm_store
+from tests.support.store import beside, make_farm_store
 
 
 class EnableManyTests(SynchronousTestCase):
@@ -139,8 +138,7 @@ class EnableManyTests(SynchronousTestCase):
 
     def test_no_key(self) -> None:
         """Passwords without a farm key fail as a whole, and are not refused one by one."""
-        bare = Store(f"sqlite:///{self.store.path}")
-        self.addCleanup(bare.close)
+        bare = beside(self, self.store)
         rows = [Wanted("petra@fabrik.example", password="Blue-Kite-41")]
         problem = self.assertRaises(StoreProblem, list, enable_many(bare, rows, actor="ann"))
         self.assertIn("--key-file", str(problem))
