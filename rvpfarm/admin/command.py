@@ -11,6 +11,7 @@ from rvpfarm.admin.address_verbs import user
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.key_verbs import key
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.server_verbs import home, router
@@ -74,7 +75,7 @@ def init(farm: Farm, claim: bool) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit, status):
+for noun in (domain, home, router, user, node, policy, network, dns, audit, status, key):
     rvpfarm.add_command(noun)
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, exc, inspect, make_url, select, text, update
 
-from rvpfarm.directory import postgresql, schema, sqlite, tables
+from rvpfarm.directory import postgresql, schema, sealing, sqlite, tables
 from rvpfarm.directory.bulk import Bulk
 from rvpfarm.directory.hosts import Host, is_shared, this_host
 from rvpfarm.directory.reading import KEY_CHECK, Reading, Sealer, StoreProblem
@@ -238,6 +238,32 @@ class Store:
             )
             yield bulk
             bulk.finish()
+
+    def count_sealed(self) -> Mapping[bytes, int]:
+        """How many credentials there are, by the octets that tell which key they are sealed with."""
+        with self._connection(write=False) as connection:
+            return sealing.count_sealed(connection)
+
+    def check_prefix(self) -> bytes:
+        """The same octets of what the farm key is checked by; empty if there is nothing."""
+        with self._connection(write=False) as connection:
+            return sealing.check_prefix(connection)
+
+    def seal_anew(self, prefix: bytes, after: str) -> tuple[int, str | None]:
+        """Seal the credentials of some accounts with the key that is used now; see L{sealing.seal_anew}."""
+        if self.sealer is None:
+            raise StoreProblem("secrets cannot be sealed without the farm key; give --key-file")
+        with self._connection(write=True) as connection:
+            return sealing.seal_anew(connection, self.sealer, prefix, after)
+
+    def seal_check(self, actor: str, mark: str) -> None:
+        """Let the directory be known by the key that is used now.
+
+        @param actor: who has everything sealed with it.
+        @param mark: tells it from others.
+        """
+        with self.change(actor, "key rotate", "farm key") as writing:
+            writing.seal_check(mark)
 
     def _writing(self, connection: Connection, actor: str, action: str, subject: str) -> Writing:
         return Writing(

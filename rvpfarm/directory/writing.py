@@ -300,6 +300,16 @@ class Writing(Reading):
             self._connection.execute(update(tables.ledger).values(key_check=sealed))
             self._after["key"] = "bound"
 
+    def seal_check(self, mark: str) -> None:
+        """Let the directory be known by the farm key that is used now.
+
+        @param mark: tells it from others.
+        """
+        if self._sealer is not None:
+            sealed = self._sealer.seal(KEY_CHECK, KEY_CHECK)
+            self._connection.execute(update(tables.ledger).values(key_check=sealed))
+            self._after["used"] = mark
+
     def finish(self) -> None:
         """Leave the trail: the audit row and the feed of changes.  Without a change there is none."""
         if not (self._before or self._after):

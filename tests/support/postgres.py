@@ -45,7 +45,7 @@ def programs() -> Path | None:
     """Where the programs of PostgreSQL's server are, if they are installed."""
     on_path = shutil.which("initdb")
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: path.parts[-3])
-    choices = [*found, *([Path(on_path)] if on_path else [])]
+    choices = [*([Path(on_path).resolve()] if on_path else []), *found]
     return choices[-1].parent if choices else None
 
 
