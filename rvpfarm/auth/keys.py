@@ -22,7 +22,7 @@ _MARK_OCTETS = 4
 _FILE_LIMIT = 1024
 
 #: First octet of everything sealed.  Both are AES-256-GCM with a random nonce of 12 octets before the text;
-#: the second says which key it was, by its L{FarmKey.mark}.
+#: the second says which key it was, by its mark (L{FarmKey.marks}).
 _UNMARKED, _MARKED = b"\x01", b"\x02"
 
 #: What a key of a key file is for: it is used; it will be, and is accepted already; it was, and still is.

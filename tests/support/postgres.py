@@ -26,6 +26,9 @@ PASSWORD = "open-sesame-41"
 #: Who runs the server when the tests are run by root, which it refuses.
 _RUNNER = "postgres"
 
+#: How long a server has to end in its own way.
+_END_SECONDS = 15.0
+
 #: Fast rather than safe: nothing here outlives the tests.
 _SETTINGS = {
     "fsync": "off",
@@ -130,6 +133,7 @@ class Cluster:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.folder,
+                start_new_session=True,
             )
         wait_for("PostgreSQL", self._answers)
 
@@ -153,9 +157,12 @@ class Cluster:
             self._process.send_signal(signal.SIGCONT)
             self._process.send_signal(how)
         try:
+            self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            # its own children end when they miss it
+            self._process.kill()
             self._process.wait(PATIENCE_SECONDS)
-        finally:
-            self._process = None
+        self._process = None
 
     def promote(self) -> None:
         """Let a server that follows take changes from now on."""
