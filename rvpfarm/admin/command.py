@@ -11,6 +11,7 @@ from rvpfarm.admin.address_verbs import user
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.key_verbs import key
 from rvpfarm.admin.ldap_verbs import ldap
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
@@ -47,22 +48,26 @@ def rvpfarm(context: click.Context, directory: str | None, key_file: Path | None
 
 
 @rvpfarm.command()
+@click.option("--claim", is_flag=True, help="Take over a directory in SQLite that was moved to this machine.")
 @pass_farm
-def init(farm: Farm) -> None:
+def init(farm: Farm, claim: bool) -> None:
     """Make the directory and the farm key, or bring an older directory up to date.
 
-    Running it again does no harm.
+    Running it again does no harm.  A directory in SQLite belongs to one machine, and is refused on another
+    one unless claimed there; nothing may run on the former one any more.
     """
     key_file = farm.key_file
     if key_file is None:
         raise click.UsageError("where is the farm key to be? Give --key-file before the noun.")
     store, new_key = handlers.prepare(farm.url, key_file)
     try:
-        done = handlers.init(store)
+        done = handlers.init(store, claim=claim)
     finally:
         store.close()
     if new_key:
         click.echo(f"Made the farm key {key_file}; every machine of the farm needs a copy, and nobody else.")
+    if done.claimed:
+        click.echo(f"The directory belonged to the machine {done.claimed}; it belongs to this one now.")
     if done.before is None:
         click.echo(f"Made the directory {store.where} (schema {done.revision}).")
     elif done.before != done.revision:
@@ -71,7 +76,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, ldap, audit, status):
+for noun in (domain, home, router, user, node, policy, network, dns, ldap, key, audit, status):
     rvpfarm.add_command(noun)
 
 

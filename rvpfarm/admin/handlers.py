@@ -164,10 +164,12 @@ class Initialised:
 
     @ivar before: the revision of the tables before; C{None} when there were none.
     @ivar revision: the revision they have now.
+    @ivar claimed: the machine that the directory was taken over from; empty when it was not.
     """
 
     before: str | None
     revision: str
+    claimed: str = ""
 
 
 def prepare(url: str, key_file: Path) -> tuple[Store, bool]:
@@ -209,12 +211,17 @@ def open_store(url: str, key_file: Path | None) -> Store:
     return Store(url, _load_key(key_file))
 
 
-def init(store: Store, *, actor: str | None = None) -> Initialised:
-    """Make the directory, or bring it to the revision that this program needs; again does no harm."""
-    before = store.upgrade()
-    with store.change(actor or default_actor(), "init", "directory") as writing:
+def init(store: Store, *, actor: str | None = None, claim: bool = False) -> Initialised:
+    """Make the directory, or bring it to the revision that this program needs; again does no harm.
+
+    @param claim: take over a directory in a file from the machine that it belonged to.
+    """
+    who = actor or default_actor()
+    before = store.upgrade(claim=claim)
+    owner = store.settle_host(who, claim=claim)
+    with store.change(who, "init", "directory") as writing:
         writing.bind_key()
-    return Initialised(before, known_revisions()[0])
+    return Initialised(before, known_revisions()[0], "" if owner is None else owner.name)
 
 
 def create_home(

@@ -197,15 +197,17 @@ class Nonces:
         lifetime_seconds: float = 300.0,
         remembered: int = 100000,
         since: float = 0.0,
+        accepted: Sequence[bytes] = (),
     ) -> None:
         """
         @param key: signs; the same throughout the farm.
+        @param accepted: keys with which other members may sign still, or already.
         @param lifetime_seconds: how long a nonce may be used.
         @param remembered: most nonces whose use is remembered.
         @param since: nonces issued before are stale, for their use may have been forgotten: the time at
             which the process started.
         """
-        self._key = key
+        self._keys = (key, *(other for other in accepted if other != key))
         self._lifetime = int(lifetime_seconds * 1000)
         self._remembered = remembered
         self._floor = int(since * 1000)
@@ -218,7 +220,7 @@ class Nonces:
     def issue(self, now: float, random8: bytes) -> str:
         """A new nonce: hexadecimal text, since some clients split at commas and drop escapes."""
         stamp = b"%012x%s" % (int(now * 1000), random8.hex().encode())
-        return (stamp + self._sign(stamp)).decode()
+        return (stamp + _sign(self._keys[0], stamp)).decode()
 
     def judge(self, nonce: str, nc: int, now: float) -> Verdict:
         """Use the count C{nc} of C{nonce}, if it may still be used.
@@ -254,13 +256,17 @@ class Nonces:
     def _issued(self, nonce: str) -> int | None:
         """When the farm issued C{nonce}, in milliseconds; C{None} if it did not."""
         stamp = nonce[:28].encode()
-        if len(nonce) != 60 or not hmac.compare_digest(self._sign(stamp), nonce[28:].encode()):
+        if len(nonce) != 60:
+            return None
+        given = nonce[28:].encode()
+        if not any(hmac.compare_digest(_sign(key, stamp), given) for key in self._keys):
             return None
         return int(stamp[:12], 16)
 
-    def _sign(self, stamp: bytes) -> bytes:
-        """The signature of a time and its random part."""
-        return hmac.digest(self._key, stamp, "sha256")[:16].hex().encode()
+
+def _sign(key: bytes, stamp: bytes) -> bytes:
+    """The signature of a time and its random part."""
+    return hmac.digest(key, stamp, "sha256")[:16].hex().encode()
 
 
 def _count(use: _Use, nc: int) -> Verdict:

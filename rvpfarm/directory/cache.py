@@ -14,6 +14,7 @@ from twisted.python.threadpool import ThreadPool
 
 from rvpfarm.directory.asking import Question, Source, Threads
 from rvpfarm.directory.feed import Feed
+from rvpfarm.directory.listening import Hearing
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Farm
 from rvpfarm.directory.reading import Changes
 from rvpfarm.directory.snapshot import Head, Kept, Snapshot
@@ -73,6 +74,7 @@ class CachedDirectory(Service):
         questions: int = 2_000,
         metrics: Metrics | None = None,
         threads: Threads | None = None,
+        ear: Hearing | None = None,
     ) -> None:
         """
         @param size: most keys remembered; the least recently used ones go.
@@ -81,8 +83,9 @@ class CachedDirectory(Service):
         @param answer_seconds: how long somebody waits for the source.
         @param questions: most look-ups on their way at once.
         @param threads: where the source is asked; left out, four threads of its own.
+        @param ear: hears of changes between two looks, if there is somebody who tells.
         """
-        self._source = source
+        self._source, self._ear = source, ear
         self._reactor = reactor
         self._size = size
         self._negative_seconds = negative_seconds
@@ -174,12 +177,16 @@ class CachedDirectory(Service):
         super().startService()
         self._threads.start()
         self._feed.start()
+        if self._ear is not None:
+            self._ear.start(lambda: self._reactor.callFromThread(self._feed.hasten))
 
     def stopService(self) -> None:
         """Follow no longer; whoever still waits is told that there is no answer."""
         if not self.running:
             return
         super().stopService()
+        if self._ear is not None:
+            self._ear.stop()
         self._feed.stop()
         if self._telling is not None:
             self._telling.cancel()

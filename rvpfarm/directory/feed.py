@@ -51,6 +51,7 @@ class Feed:
         self._poll_seconds, self._answer_seconds = poll_seconds, answer_seconds
         self._timer: IDelayedCall | None = None
         self._looking: float | None = None
+        self._again = False
         self._confirmed: float | None = None
         self.position, self.mark = 0, ""
         self.trouble = ""
@@ -110,8 +111,9 @@ class Feed:
         self._timer = self._reactor.callLater(self._poll_seconds, self._tick)
 
     def hasten(self) -> None:
-        """Look now, if changes are followed."""
+        """Look now, if changes are followed; a look that has begun may be too early for what is new."""
         if self._timer is not None:
+            self._again = self._looking is not None
             self._timer.reset(0)
 
     def stop(self) -> None:
@@ -162,7 +164,8 @@ class Feed:
             if not changes.more:
                 self._confirmed = asked
             self._take(changes, farm)
-            if changes.more:
+            if changes.more or self._again:
+                self._again = False
                 self._look()
         elif result.check(DirectoryUnavailable):
             self._lose(str(result.value))

@@ -20,6 +20,7 @@ from rvpfarm.directory.ldapentries import Person, choose_home, key_of, login_for
 from rvpfarm.directory.ldappeople import People
 from rvpfarm.directory.ldapservers import LdapServers
 from rvpfarm.directory.ldapsettings import BIND, LINK, LOGIN, LdapSettings, settings_of
+from rvpfarm.directory.listening import Ear
 from rvpfarm.directory.model import Account, DirectoryUnavailable, Farm, Verifier
 from rvpfarm.directory.reading import Changes, Sealer
 from rvpfarm.directory.sql import SqlSource
@@ -43,6 +44,11 @@ def _in_thread(work: Callable[[], None]) -> None:
 def seal_password(password: str, sealer: Sealer) -> str:
     """The password of the reader, as settings keep it."""
     return b64encode(sealer.seal(password, _CONTEXT)).decode()
+
+
+def is_sealed_with(settings: LdapSettings, prefix: bytes) -> bool:
+    """Does what is sealed of the settings begin like that: is it sealed with the key that C{prefix} is of?"""
+    return b64decode(settings.sealed).startswith(prefix)
 
 
 def reader_password(settings: LdapSettings, sealer: Sealer | None) -> str:
@@ -121,6 +127,10 @@ class LdapSource:
     def up(self) -> bool | None:
         """Did an LDAP server answer when it was last looked; C{None} where users do not come from LDAP."""
         return None if self._settings is None else not self._down
+
+    def ear(self) -> Ear | None:
+        """What hears of changes of the SQL directory at once; see L{SqlSource.ear}."""
+        return self._sql.ear()
 
     def position(self) -> int:
         """The end of the feed of changes."""

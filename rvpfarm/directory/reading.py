@@ -27,7 +27,12 @@ _CHANGES_AT_ONCE = 5000
 
 
 class StoreProblem(DirectoryUnavailable):
-    """The SQL directory cannot be used; the text is one sentence with the remedy in it."""
+    """The SQL directory cannot be used; the text is one sentence with the remedy in it.
+
+    @ivar passing: another try may go well at once.
+    """
+
+    passing = False
 
 
 class Sealer(Protocol):

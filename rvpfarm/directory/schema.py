@@ -8,7 +8,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, inspect, select, text
+
+from rvpfarm.directory import tables
 
 # any number will do, as long as nobody else locks it: "rvpfarm" read as digits
 _UPGRADE_LOCK = 7_873_276
@@ -54,6 +56,9 @@ def lock(connection: Connection) -> None:
     # SQLite's own write lock does so already
     if connection.dialect.name == "postgresql":
         connection.execute(select(func.pg_advisory_xact_lock(_UPGRADE_LOCK)))
+        if inspect(connection).has_table(tables.ledger.name):
+            # a writer begins with this table too, so neither can have what the other one waits for
+            connection.execute(text(f"LOCK TABLE {tables.ledger.name} IN ACCESS EXCLUSIVE MODE"))
 
 
 def upgrade(connection: Connection) -> None:

@@ -7,40 +7,27 @@ the reactor.  Several processes may use one database at once.
 from __future__ import annotations
 
 import os
-import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select
+from sqlalchemy import URL, Connection, Engine, exc, inspect, make_url, select, text, update
 
-from rvpfarm.directory import schema, tables
+from rvpfarm.directory import postgresql, schema, sealing, sqlite, tables
+from rvpfarm.directory.bulk import Bulk
+from rvpfarm.directory.hosts import Host, is_shared, this_host
 from rvpfarm.directory.reading import KEY_CHECK, Reading, Sealer, StoreProblem
 from rvpfarm.directory.writing import Writing
 
-# how long a connection waits for the database server
-_CONNECT_SECONDS = 5
-
-# libpq: a server that has gone without a word is noticed within some ten seconds, not when TCP gives up
-_NOTICE_LOSS = {
-    "keepalives_idle": 5,
-    "keepalives_interval": 2,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
-}
-
-# how long another process may take to turn a new file to write-ahead logging
-_WAL_SECONDS = 10.0
-
-# where a connection's record tells which file it has open
-_FILE = "rvpfarm file"
-
 # what SQLAlchemy raises when the database itself fails us, not our statement
 _OUTSIDE = (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError)
+
+# so often a transaction is begun again that another one, or a lost connection, came in the way of
+_TRIES = 5
+
+# for so long, where there are several servers, one is waited for that takes changes
+_FAIL_OVER_SECONDS, _PAUSE_SECONDS = 10.0, 0.25
 
 
 class Store:
@@ -48,6 +35,8 @@ class Store:
 
     @ivar sealer: the farm key, or C{None} where secrets are neither read nor made.
     @ivar where: the database's address without its password, for people.
+    @ivar path: the database file, if it is one.
+    @ivar servers: those of PostgreSQL, if it is there.
     """
 
     def __init__(
@@ -58,29 +47,38 @@ class Store:
         now: Callable[[], float] = time.time,
         busy_seconds: float = 10.0,
         changes_kept: int = 100_000,
+        host: Host | None = None,
     ) -> None:
         """
         @param url: C{sqlite:///...} or C{postgresql://...}.
         @param key: the farm key; without it accounts come without verifiers.
         @param now: the time, for what is recorded.
-        @param busy_seconds: how long a writer waits for another one (SQLite).
+        @param busy_seconds: how long a writer waits for another one.
         @param changes_kept: how much of the feed of changes is kept; a cache that was away for longer
             starts afresh.
+        @param host: the machine that this is, for a file that belongs to one; left out, it is found out.
         @raise StoreProblem: the address cannot be used.
         """
         self.sealer = key
-        self._now = now
+        self._now, self._busy_seconds = now, busy_seconds
         self._changes_kept = changes_kept
-        self._url = _parse_url(url)
-        self.where = self._url.render_as_string(hide_password=True)
-        self._engine = _make_engine(self._url, busy_seconds)
+        self._host = host or this_host()
+        self._replicas: Engine | None = None
+        self.servers: postgresql.Servers | None = None
+        self.path: Path | None = None
+        if postgresql.is_postgresql(url):
+            self.servers = servers = postgresql.parse_servers(url)
+            self.where = servers.public
+            self._engine = postgresql.make_engine(servers)
+            if servers.replicas:
+                self._replicas = postgresql.make_engine(servers, postgresql.REPLICA)
+        else:
+            parsed = _parse_url(url)
+            self.where = parsed.render_as_string(hide_password=True)
+            self.path = Path(str(parsed.database))
+            self._engine = sqlite.make_engine(parsed, busy_seconds)
         self._checked = False
         self._served = False
-
-    @property
-    def path(self) -> Path | None:
-        """The database file, if it is one."""
-        return database_path(self._url)
 
     @property
     def exists(self) -> bool:
@@ -90,6 +88,8 @@ class Store:
     def close(self) -> None:
         """Give every connection back."""
         self._engine.dispose()
+        if self._replicas is not None:
+            self._replicas.dispose()
 
     def revision(self) -> str | None:
         """The revision of the tables; C{None} when there are none.
@@ -113,23 +113,52 @@ class Store:
                 return False
             return connection.execute(select(tables.ledger.c.key_check)).scalar_one_or_none() is not None
 
-    def upgrade(self) -> str | None:
+    def upgrade(self, *, claim: bool = False) -> str | None:
         """Make the tables, or bring them to the revision that this program needs.
 
+        @param claim: though they belong to another machine.
         @return: the revision they had before.
         @raise StoreProblem: it cannot be done, or they are newer than this program.
         """
         self._make_file()
-        with self._connection(write=True) as connection:
+        with self._connection(write=True, ledger=False) as connection:
             schema.lock(connection)
             before = schema.revision_of(connection)
             if before is not None and before not in schema.known_revisions():
                 raise StoreProblem(f"the directory {self.where} {schema.mismatch(before)}; upgrade rvpfarm")
             schema.upgrade(connection)
+            if not claim:
+                self._check_host(connection)
         return before
 
+    def settle_host(self, actor: str, *, claim: bool) -> Host | None:
+        """Record that a directory in a file belongs to this machine, if it belongs to none.
+
+        @param actor: who does so.
+        @param claim: take it over from the one that it belonged to.
+        @return: the machine it was taken from, if so.
+        @raise StoreProblem: it belongs to another one, and is not to be claimed.
+        """
+        if self.path is None:
+            return None
+        with self._connection(write=True) as connection:
+            if not claim:
+                self._check_host(connection)
+            before = _host_of(connection)
+            other = self._host.is_other(before, shared=is_shared(self.path))
+            fresh = not (before.id or before.boot)
+            if not (other or fresh or claim):
+                return None
+            row = {"host_id": self._host.id, "host_boot": self._host.boot, "host_name": self._host.name}
+            if other:
+                writing = self._writing(connection, actor, "init", "directory")
+                writing.note("host", before.name, self._host.name)
+                writing.finish()
+            connection.execute(update(tables.ledger).values(**row))
+        return before if other else None
+
     def check(self) -> None:
-        """Make sure that this program, its farm key and the directory belong together.
+        """Make sure that this program, its farm key, its machine and the directory belong together.
 
         @raise StoreProblem: they do not, or there is no directory.
         """
@@ -147,6 +176,7 @@ class Store:
                     f"the directory {self.where} {problem}; {'upgrade rvpfarm' if newer else remedy}"
                 )
             self._check_key(connection)
+            self._check_host(connection)
         self._checked = self._served = True
 
     @contextmanager
@@ -161,6 +191,17 @@ class Store:
             yield Reading(connection, self.sealer)
 
     @contextmanager
+    def read_replica(self) -> Iterator[Reading]:
+        """One transaction that only reads, at a server that follows the others and may be behind.
+
+        @raise StoreProblem: there is none, or it cannot be used.
+        """
+        if self._replicas is None:
+            raise StoreProblem(f"the directory {self.where} has no replicas that may be read")
+        with self._connection(write=False, replica=True) as connection:
+            yield Reading(connection, self.sealer)
+
+    @contextmanager
     def change(self, actor: str, action: str, subject: str) -> Iterator[Writing]:
         """One change: all of it happens, with its audit row, or none of it.
 
@@ -172,32 +213,157 @@ class Store:
         if not self._checked:
             self.check()
         with self._connection(write=True) as connection:
-            writing = Writing(
-                connection,
-                self.sealer,
-                actor=actor,
-                action=action,
-                subject=subject,
-                now=self._now(),
-                changes_kept=self._changes_kept,
-            )
+            writing = self._writing(connection, actor, action, subject)
             yield writing
             writing.finish()
 
     @contextmanager
-    def _connection(self, *, write: bool) -> Iterator[Connection]:
+    def change_many(self, actor: str, action: str) -> Iterator[Bulk]:
+        """Many accounts put together: all of them, each with its audit row, or none.
+
+        @param actor: who puts them.
+        @param action: noun and verb.
+        @raise StoreProblem: the database cannot be used.
+        """
+        if not self._checked:
+            self.check()
+        with self._connection(write=True) as connection:
+            bulk = Bulk(
+                connection,
+                self.sealer,
+                actor=actor,
+                action=action,
+                now=self._now(),
+                changes_kept=self._changes_kept,
+            )
+            yield bulk
+            bulk.finish()
+
+    def count_sealed(self) -> Mapping[bytes, int]:
+        """How many credentials there are, by the octets that tell which key they are sealed with."""
+        with self._connection(write=False) as connection:
+            return sealing.count_sealed(connection)
+
+    def check_prefix(self) -> bytes:
+        """The same octets of what the farm key is checked by; empty if there is nothing."""
+        with self._connection(write=False) as connection:
+            return sealing.check_prefix(connection)
+
+    def seal_anew(self, prefix: bytes, after: str) -> tuple[int, str | None]:
+        """Seal the credentials of some accounts with the key that is used now; see L{sealing.seal_anew}."""
+        if self.sealer is None:
+            raise StoreProblem("secrets cannot be sealed without the farm key; give --key-file")
+        with self._connection(write=True) as connection:
+            return sealing.seal_anew(connection, self.sealer, prefix, after)
+
+    def seal_check(self, actor: str, mark: str) -> None:
+        """Let the directory be known by the key that is used now.
+
+        @param actor: who has everything sealed with it.
+        @param mark: tells it from others.
+        """
+        with self.change(actor, "key rotate", "farm key") as writing:
+            writing.seal_check(mark)
+
+    def _writing(self, connection: Connection, actor: str, action: str, subject: str) -> Writing:
+        return Writing(
+            connection,
+            self.sealer,
+            actor=actor,
+            action=action,
+            subject=subject,
+            now=self._now(),
+            changes_kept=self._changes_kept,
+        )
+
+    @contextmanager
+    def _connection(self, *, write: bool, replica: bool = False, ledger: bool = True) -> Iterator[Connection]:
+        """One transaction.
+
+        @param replica: at a server that follows the others.
+        @param ledger: a writer has to wait for the other ones.
+        """
         try:
-            with self._engine.connect() as connection:
-                connection.execution_options(rvpfarm_write=write)
-                with connection.begin():
-                    yield connection
+            connection = self._begin(write=write, replica=replica, ledger=ledger)
+            try:
+                yield connection
+                connection.commit()
+            finally:
+                connection.close()
         except _OUTSIDE as problem:
-            self._checked = False  # what comes back may be another one, such as an older copy
-            raise StoreProblem(f"the directory {self.where} cannot be used: {_reason(problem)}") from problem
+            self._checked = (
+                self._checked and replica
+            )  # what comes back may be another one, such as an older copy
+            raise self._outage(problem) from problem
         except exc.DatabaseError as problem:
+            if self.servers is not None and postgresql.is_forbidden(problem):
+                raise StoreProblem(
+                    f"the database does not let this user do that: {_reason(problem)}; give --directory the "
+                    "user of an administrator, or grant what docs/directory.md names"
+                ) from problem
             if type(problem) is not exc.DatabaseError:
                 raise  # a statement of ours that the database refused: a bug, not an outage
-            raise StoreProblem(f"the directory {self.where} cannot be used: {_reason(problem)}") from problem
+            raise self._outage(problem) from problem
+
+    def _begin(self, *, write: bool, replica: bool, ledger: bool) -> Connection:
+        """A connection whose transaction has begun; until then nothing is lost by trying again."""
+        engine = self._replicas if replica and self._replicas is not None else self._engine
+        several = self.servers is not None and len(self.servers.places) > 1
+        tries, end = 1, time.monotonic() + _FAIL_OVER_SECONDS
+        while True:
+            try:
+                connection = engine.connect()
+                try:
+                    self._set_up(connection, write=write, ledger=ledger)
+                except BaseException:
+                    connection.close()
+                    raise
+                return connection
+            except _OUTSIDE as problem:
+                passing = self.servers is not None and postgresql.is_passing(problem)
+                waiting = several and write and time.monotonic() < end
+                if replica or not (waiting or (passing and tries < _TRIES)):
+                    raise
+                tries += 1
+                time.sleep(_PAUSE_SECONDS if waiting and not passing else 0)
+
+    def _set_up(self, connection: Connection, *, write: bool, ledger: bool) -> None:
+        """Begin the transaction; a writer then has the directory to itself."""
+        if self.servers is None:
+            connection.execution_options(rvpfarm_write=write)
+            connection.begin()
+            return
+        # a reader sees one state; a writer sees what the one before it has done, and never conflicts
+        connection.execution_options(
+            isolation_level="READ COMMITTED" if write else "REPEATABLE READ", postgresql_readonly=not write
+        )
+        connection.begin()
+        if write and ledger:
+            connection.execute(text(postgresql.lock_timeout(self._busy_seconds)))
+            connection.execute(select(tables.ledger.c.id).with_for_update())
+        elif not write:
+            connection.execute(text("SELECT 1"))  # begins it, while it can be begun again
+
+    def _outage(self, problem: Exception) -> StoreProblem:
+        """What says that the database cannot be used."""
+        outage = StoreProblem(f"the directory {self.where} cannot be used: {_reason(problem)}")
+        outage.passing = self.servers is not None and postgresql.is_passing(problem)
+        return outage
+
+    def _check_host(self, connection: Connection) -> None:
+        """
+        @raise StoreProblem: a directory in a file belongs to another machine.
+        """
+        if self.path is None:
+            return
+        owner = _host_of(connection)
+        if self._host.is_other(owner, shared=is_shared(self.path)):
+            raise StoreProblem(
+                f"the directory {self.path} belongs to the machine {owner.name}, and this is "
+                f"{self._host.name}: several machines need a directory in PostgreSQL (give --directory "
+                "postgresql://...); if the file was moved here for good, run "
+                f'"rvpfarm --directory {self.where} init --claim"'
+            )
 
     def _check_key(self, connection: Connection) -> None:
         if self.sealer is None:
@@ -226,15 +392,14 @@ class Store:
             ) from problem
 
 
-def database_path(url: URL | str) -> Path | None:
+def database_path(url: str) -> Path | None:
     """The file of an SQLite database; C{None} for any other.
 
     @raise StoreProblem: the address cannot be used.
     """
-    parsed = _parse_url(url) if isinstance(url, str) else url
-    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+    if postgresql.is_postgresql(url):
         return None
-    return Path(parsed.database)
+    return Path(str(_parse_url(url).database))
 
 
 def public_form(url: str) -> str:
@@ -242,115 +407,36 @@ def public_form(url: str) -> str:
 
     @raise StoreProblem: it is none.
     """
-    return _parse_url(url).set(query={}).render_as_string(hide_password=True)
+    if postgresql.is_postgresql(url):
+        return postgresql.parse_servers(url).public
+    return _parse_url(url).render_as_string(hide_password=True)
 
 
 def _parse_url(url: str) -> URL:
-    """The address of a database, as far as this program can use it."""
+    """The address of a directory in SQLite.
+
+    @raise StoreProblem: it is none.
+    """
     advice = "give --directory sqlite:////var/lib/rvpfarm/directory.sqlite or postgresql://host/database"
     try:
         parsed = make_url(url)
-    except exc.ArgumentError:
+    except (exc.ArgumentError, ValueError):
         # the text may hold a password
         raise StoreProblem(f"the directory's address cannot be read; {advice}") from None
-    backend = parsed.get_backend_name()
-    if backend not in ("sqlite", "postgresql"):
-        raise StoreProblem(f'a directory cannot be kept in "{backend}"; {advice}')
-    if backend == "sqlite" and (parsed.database in (None, "", ":memory:") or parsed.query):
+    if parsed.get_backend_name() == "postgresql":
+        raise StoreProblem(f"the directory's address names an unknown driver: {parsed.drivername}; {advice}")
+    if parsed.get_backend_name() != "sqlite":
+        raise StoreProblem(f'a directory cannot be kept in "{parsed.get_backend_name()}"; {advice}')
+    if parsed.database in (None, "", ":memory:") or parsed.query or parsed.drivername != "sqlite":
         raise StoreProblem(f"a directory in SQLite is a file that every process of the farm opens; {advice}")
     return parsed
 
 
-def _make_engine(url: URL, busy_seconds: float) -> Engine:
-    """SQLAlchemy's engine, which connects when first used."""
-    try:
-        if url.get_backend_name() == "sqlite":
-            engine = create_engine(url, connect_args={"timeout": busy_seconds})
-            event.listen(engine, "do_connect", _open_sqlite)
-            event.listen(engine, "connect", _set_up_sqlite)
-            event.listen(engine, "checkout", _see_file)
-            event.listen(engine, "begin", _begin_sqlite)
-            return engine
-        arguments = {"connect_timeout": _CONNECT_SECONDS, **_NOTICE_LOSS}
-        return create_engine(url, connect_args=arguments, pool_pre_ping=True, pool_timeout=_CONNECT_SECONDS)
-    except ImportError as problem:
-        raise StoreProblem(
-            f'the driver "{problem.name}" of the directory\'s database is not installed; '
-            'run "python -m pip install psycopg[binary]"'
-        ) from problem
-    except exc.NoSuchModuleError as problem:
-        raise StoreProblem(f"the directory's address names an unknown driver: {url.drivername}") from problem
-
-
-# The types of a driver's connection and arguments are not SQLAlchemy's to promise.
-def _open_sqlite(_dialect: object, record: Any, arguments: Any, options: Any) -> sqlite3.Connection:
-    """Open the file that is there, and note which one it is: SQLite itself would make a missing one anew."""
-    (path,) = arguments
-    record.info[_FILE] = _file_at(path)
-    connection: sqlite3.Connection = sqlite3.connect(f"file:{quote(path)}?mode=rw", uri=True, **options)
-    return connection
-
-
-def _see_file(_connection: object, record: Any, _proxy: object) -> None:
-    """A file that was moved away can still be read by who has it open, but it is not the directory any more.
-
-    @raise DisconnectionError: the connection is to another file than the one that has the name now.
-    """
-    path = record.info[_FILE].path
-    if _file_at(path) != record.info[_FILE]:
-        raise exc.DisconnectionError(f"{path} is another file now")
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """Which file stands at C{path}; the numbers are 0 when there is none."""
-
-    path: str
-    device: int
-    number: int
-
-
-def _file_at(path: str) -> _File:
-    try:
-        status = Path(path).stat()
-    except OSError:
-        return _File(path, 0, 0)
-    return _File(path, status.st_dev, status.st_ino)
-
-
-# The driver's connection has no type that SQLAlchemy promises.
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Let several processes use the file at once, and hold references to be kept."""
-    # transactions are begun by _begin_sqlite alone
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    _use_wal(cursor)
-    for setting in ("synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {setting}")
-    cursor.close()
-
-
-def _use_wal(cursor: Any) -> None:
-    """Turn the file to write-ahead logging, where SQLite fails and does not wait when several do it at once.
-
-    @raise sqlite3.OperationalError: the file stayed locked for L{_WAL_SECONDS}.
-    """
-    end = time.monotonic() + _WAL_SECONDS
-    while True:
-        try:
-            cursor.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as problem:
-            if "locked" not in str(problem) or time.monotonic() > end:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _begin_sqlite(connection: Connection) -> None:
-    """A writer takes the lock at the beginning: taken later it could fail halfway, without waiting."""
-    write = connection.get_execution_options().get("rvpfarm_write", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+def _host_of(connection: Connection) -> Host:
+    """The machine that the directory belongs to."""
+    ledger = tables.ledger.c
+    row = connection.execute(select(ledger.host_id, ledger.host_boot, ledger.host_name)).one()
+    return Host(row.host_id, row.host_boot, row.host_name)
 
 
 def _reason(problem: Exception) -> str:

@@ -32,7 +32,8 @@ metadata = MetaData(
 )
 
 #: One row.  A writer locks it first, so that changes and audit rows have one order everywhere.
-#: C{farm_seq} is the last change of anything farm-wide; C{key_check} is sealed with the farm key.
+#: C{farm_seq} is the last change of anything farm-wide; C{key_check} is sealed with the farm key;
+#: C{host_id}, C{host_boot} and C{host_name} are of the machine that a directory in a file belongs to.
 ledger = Table(
     "ledger",
     metadata,
@@ -42,6 +43,9 @@ ledger = Table(
     Column("audit_seq", BigInteger, nullable=False),
     Column("audit_hash", String, nullable=False),
     Column("key_check", LargeBinary),
+    Column("host_id", String, nullable=False, server_default=""),
+    Column("host_boot", String, nullable=False, server_default=""),
+    Column("host_name", String, nullable=False, server_default=""),
 )
 
 #: IM domains; C{policies} have their settings.

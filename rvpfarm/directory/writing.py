@@ -6,10 +6,11 @@ from collections.abc import Collection, Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from sqlalchemy import Connection, Table, delete, insert, select, update
+from sqlalchemy import Connection, Table, delete, func, insert, select, update
 
 from rvpfarm.directory import tables
 from rvpfarm.directory.model import Account, Domain, Home, Network, Router, Verifier
+from rvpfarm.directory.postgresql import CHANNEL
 from rvpfarm.directory.reading import (
     KEY_CHECK,
     AuditRow,
@@ -55,6 +56,10 @@ class Writing(Reading):
         self._after: dict[str, object] = {}
         self._keys: dict[str, None] = {}
         self._farm = False
+
+    def note(self, what: str, before: object, after: object) -> None:
+        """Something was C{before} and is C{after} now, besides what is changed here."""
+        self._before[what], self._after[what] = before, after
 
     def add_domain(self, domain: Domain) -> None:
         """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
@@ -185,7 +190,7 @@ class Writing(Reading):
 
     def add_account(self, account: Account) -> None:
         """A new account; its verifiers are put by L{put_verifiers}."""
-        values = _account_fields(account)
+        values = account_fields(account)
         extra = {"address_key": account.address.lower(), "created": self._now, "changed": self._now}
         self._connection.execute(insert(tables.accounts).values(**values, **extra))
         self._after["account"] = values
@@ -195,11 +200,11 @@ class Writing(Reading):
         """An account in its new form; the one with the same id is replaced, its verifiers stay."""
         table = tables.accounts
         old = self._one_account(table.c.id == account.id)
-        values = _account_fields(account)
+        values = account_fields(account)
         extra = {"address_key": account.address.lower(), "changed": self._now}
         self._connection.execute(update(table).where(table.c.id == account.id).values(**values, **extra))
         if old is not None:
-            self._before["account"] = _account_fields(old)
+            self._before["account"] = account_fields(old)
             self._keys[old.key] = None
         self._after["account"] = values
         self._keys[account.key] = None
@@ -207,7 +212,7 @@ class Writing(Reading):
     def remove_account(self, account: Account) -> None:
         """An account that is no more, with everything kept for it."""
         self._connection.execute(delete(tables.accounts).where(tables.accounts.c.id == account.id))
-        self._before["account"] = _account_fields(account)
+        self._before["account"] = account_fields(account)
         self._keys[account.key] = None
 
     def put_verifiers(self, account: Account, verifiers: Iterable[Verifier]) -> None:
@@ -295,6 +300,16 @@ class Writing(Reading):
             self._connection.execute(update(tables.ledger).values(key_check=sealed))
             self._after["key"] = "bound"
 
+    def seal_check(self, mark: str) -> None:
+        """Let the directory be known by the farm key that is used now.
+
+        @param mark: tells it from others.
+        """
+        if self._sealer is not None:
+            sealed = self._sealer.seal(KEY_CHECK, KEY_CHECK)
+            self._connection.execute(update(tables.ledger).values(key_check=sealed))
+            self._after["used"] = mark
+
     def finish(self) -> None:
         """Leave the trail: the audit row and the feed of changes.  Without a change there is none."""
         if not (self._before or self._after):
@@ -330,13 +345,27 @@ class Writing(Reading):
         seq += len(rows)
         if rows:
             self._connection.execute(insert(tables.changes), rows)
-            self._connection.execute(
-                delete(tables.changes).where(tables.changes.c.seq <= seq - self._changes_kept)
-            )
+            trim_changes(self._connection, seq, self._changes_kept)
+            tell(self._connection, seq)
         return seq
 
 
-def _account_fields(account: Account) -> dict[str, object]:
+def trim_changes(connection: Connection, end: int, kept: int) -> None:
+    """Only the last C{kept} of the feed of changes stay.
+
+    @param end: of the feed.
+    """
+    connection.execute(delete(tables.changes).where(tables.changes.c.seq <= end - kept))
+
+
+def tell(connection: Connection, end: int) -> None:
+    """Let who listens know, once this is committed, that the feed of changes ends at C{end}."""
+    # SQLite has nobody who listens: there it is looked again and again
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_notify(CHANNEL, str(end))))
+
+
+def account_fields(account: Account) -> dict[str, object]:
     """The account as columns; never its verifiers."""
     fields: dict[str, object] = asdict(account)
     del fields["verifiers"]

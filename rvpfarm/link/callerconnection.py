@@ -59,7 +59,7 @@ TURN_SIZE = 32768
 class Answers(Protocol):
     """Whose connection it is and who is told of it; L{rvpfarm.link.server.LinkFactory} is one.
 
-    @ivar key: the farm key's part for links.
+    @ivar accepted: the farm key's part for links, and those of others while one replaces another.
     @ivar name: the id of this home.
     @ivar incarnation: counts the starts of this home.
     @ivar edition: the latest of the protocol that is to be spoken.
@@ -71,7 +71,7 @@ class Answers(Protocol):
     @ivar soon: runs a function at the end of the loop's turn.
     """
 
-    key: bytes
+    accepted: Sequence[bytes]
     name: str
     incarnation: int
     edition: int
@@ -361,7 +361,8 @@ class CallerConnection(Connection):
         home, meeting, hello = self._home, self._meeting, self._hello
         assert meeting is not None
         assert hello is not None
-        if not is_proof(proof.proof, meeting.caller_proof(home.key)):
+        keys = [key for key in home.accepted if is_proof(proof.proof, meeting.caller_proof(key))]
+        if not keys:
             raise BadFrame("it does not know the farm key; do all members share one key file?")
         if home.draining:  # it has sent no call yet, and need not send one in vain
             self.close()
@@ -372,7 +373,7 @@ class CallerConnection(Connection):
             self._reader.allowed = {**self._reader.allowed, int(Kind.EDITION): NUMBER_SIZE}
         self._cancel_timer()
         number = standing(home.incarnation, home.edition)
-        self.send(render_welcome(number, meeting.home_proof(home.key, number)))
+        self.send(render_welcome(number, meeting.home_proof(keys[0], number)))
 
     def _agree(self, edition: Edition) -> None:
         """The caller knows this edition, and sends its first call when it has heard ours."""

@@ -89,6 +89,7 @@ class LinkFactory(Factory):
         on_gone: Callable[[str], None] | None = None,
         nonce: Callable[[int], bytes] = urandom,
         edition: int = EDITION,
+        accepted: Sequence[bytes] = (),
     ) -> None:
         """
         @param answer: what executes a call.
@@ -99,8 +100,10 @@ class LinkFactory(Factory):
         @param on_gone: told the name of a connection to a caller that is closed, if it proved itself here.
         @param nonce: makes so many unpredictable octets.
         @param edition: the latest of the protocol that is to be spoken.
+        @param accepted: further keys by which a caller may prove itself, while one replaces another.
         """
         self.edition = edition
+        self.accepted: Sequence[bytes] = (key, *(other for other in accepted if other != key))
         self.key, self.name, self.incarnation, self.nonce = key, name, incarnation, nonce
         self.clock = clock
         self._answer, self._metrics, self._admission = answer, metrics, admission

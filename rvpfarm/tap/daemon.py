@@ -350,7 +350,7 @@ def open_directory(
     try:
         store = Store(options["directory"], key)
         source = LdapSource(store, key or snapshots, pins=key is not None)
-        directory = CachedDirectory(source, reactor, metrics=metrics)
+        directory = CachedDirectory(source, reactor, metrics=metrics, ear=source.ear())
         if metrics is not None:
             metrics.gauge("ldap_up", lambda: math.nan if source.up is None else source.up)
         if shelf is not None:

@@ -159,7 +159,7 @@ def _share(
     health = Health()
     links = Links(reactor, connect, key=key.link, name=options["name"], metrics=metrics, watch=health)
     OnStop(links.stop).setServiceParent(top)
-    nonces, connections = Nonces(key.nonce, since=reactor.seconds()), Connections()
+    nonces, connections = Nonces(key.nonce, since=reactor.seconds(), accepted=key.nonces), Connections()
     admission = Admission(Limits().in_work)
     metrics.gauge("authenticated_connections", lambda: connections.proved)
     metrics.gauge("outbound_connections", lambda: links.connected, peer="server")

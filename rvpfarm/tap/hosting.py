@@ -94,6 +94,7 @@ class Hosted:
         self.taken = LinkFactory(
             self.home.answer,
             key=shared.key.link,
+            accepted=shared.key.links,
             name=record.id,
             incarnation=0,
             clock=shared.reactor,

@@ -8,7 +8,7 @@ from rvpfarm.admin import handlers, servers
 from rvpfarm.admin.handlers import Refused
 from rvpfarm.directory.schema import known_revisions
 from rvpfarm.directory.store import Store
-from tests.support.store import make_farm_store, make_folder, make_store, open_store
+from tests.support.store import directory_url, make_farm_store, make_folder, make_store, open_store
 
 
 class HandlerCase(SynchronousTestCase):
@@ -47,7 +47,7 @@ class InitTests(SynchronousTestCase):
     def test_prepare(self) -> None:
         """A new farm gets a key; an existing one is used."""
         folder = make_folder(self)
-        url, key_file = f"sqlite:///{folder / 'directory.sqlite'}", folder / "farm.key"
+        url, key_file = directory_url(self, folder), folder / "farm.key"
         for expected in (True, False):
             store, new = handlers.prepare(url, key_file)
             self.addCleanup(store.close)
@@ -60,9 +60,7 @@ class InitTests(SynchronousTestCase):
         make_store(self, folder)
         key_file = folder / "farm.key"
         key_file.unlink()
-        problem = self.assertRaises(
-            Refused, handlers.prepare, f"sqlite:///{folder / 'directory.sqlite'}", key_file
-        )
+        problem = self.assertRaises(Refused, handlers.prepare, directory_url(self, folder), key_file)
         self.assertIn("restore it", str(problem))
         self.assertFalse(key_file.exists())
 
@@ -71,7 +69,7 @@ class InitTests(SynchronousTestCase):
         folder = make_folder(self)
         make_store(self, folder)
         key_file = folder / "farm.key"
-        url = f"sqlite:///{folder / 'directory.sqlite'}"
+        url = directory_url(self, folder)
         key_file.chmod(0o644)
         problem = self.assertRaises(Refused, handlers.open_store, url, key_file)
         self.assertIn("chmod", str(problem))

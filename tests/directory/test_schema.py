@@ -7,7 +7,7 @@ from importlib import resources
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 from twisted.trial.unittest import SynchronousTestCase
@@ -16,7 +16,7 @@ from rvpfarm.admin import handlers
 from rvpfarm.directory import schema, tables
 from rvpfarm.directory.reading import StoreProblem
 from rvpfarm.directory.store import Store
-from tests.support.store import make_farm_store, make_folder, make_store
+from tests.support.store import beside, engine_of, make_farm_store, make_folder, make_store
 
 
 class MigrationTests(SynchronousTestCase):
@@ -25,8 +25,7 @@ class MigrationTests(SynchronousTestCase):
     def setUp(self) -> None:
         """A new directory."""
         self.store = make_store(self)
-        self.engine = create_engine(f"sqlite:///{self.store.path}")
-        self.addCleanup(self.engine.dispose)
+        self.engine = engine_of(self, self.store)
 
     def test_migrated_tables_are_the_tables_used(self) -> None:
         """After every step the database has exactly the tables, columns and indexes that the code names."""
@@ -61,11 +60,11 @@ class MigrationTests(SynchronousTestCase):
         handlers.change_user_policy(store, "petra", "nt-hashes", "forbidden")
         with store.read() as reading:
             before = reading.account("im.fabrik.example/instmsg/aliases/petra")
-        engine = create_engine(f"sqlite:///{store.path}")
-        self.addCleanup(engine.dispose)
+        engine = engine_of(self, store)
         config = schema._config()
         with engine.begin() as connection:
-            connection.execute(text("PRAGMA foreign_keys = ON"))
+            if store.path is not None:
+                connection.execute(text("PRAGMA foreign_keys = ON"))
             config.attributes["connection"] = connection
             command.downgrade(config, "0001")
         self.assertIn("older version (0001", str(self.assertRaises(StoreProblem, store.check)))
@@ -75,6 +74,29 @@ class MigrationTests(SynchronousTestCase):
         with store.read() as reading:
             self.assertEqual(reading.account("im.fabrik.example/instmsg/aliases/petra"), before)
         self.assertEqual(len(view.schemes), 2)
+
+    def test_from_every_revision(self) -> None:
+        """Whatever revision a directory with people in it has, it is brought to the newest with all of them."""
+        for revision in schema.known_revisions()[1:]:
+            store = make_farm_store(self, make_folder(self))
+            handlers.create_router(store, "r1", "im.fabrik.example", address="127.0.0.1", actor="test")
+            handlers.enable_user(store, "petra@fabrik.example", password="Blue-Kite-41", actor="test")
+            config = schema._config()
+            with engine_of(self, store).begin() as connection:
+                if store.path is not None:
+                    connection.execute(text("PRAGMA foreign_keys = ON"))
+                config.attributes["connection"] = connection
+                command.downgrade(config, revision)
+            with engine_of(self, store).begin() as connection:
+                self.assertEqual(schema.revision_of(connection), revision)
+            self.assertEqual(handlers.init(store, actor="test").before, revision)
+            view = handlers.show_user(store, "petra@fabrik.example")
+            self.assertEqual((view.account.display_name, len(view.schemes)), ("petra", 3))
+            farm = handlers.farm_of(store)
+            self.assertEqual(sorted(home.name for home in farm.homes.values()), ["hs1", "hs2"])
+            self.assertEqual([router.state for router in farm.routers.values()], ["active"])
+            self.assertIs(handlers.check_audit(store), None)
+            handlers.set_password(store, "petra", "Red-Sparrow-52", actor="test")
 
     def test_template_is_shipped(self) -> None:
         """The template of new steps is found in the package, wherever it is installed."""
@@ -96,13 +118,9 @@ class OtherVersionTests(SynchronousTestCase):
     def _stamped(self, revision: str) -> Store:
         """A directory whose tables claim to be of C{revision}."""
         folder = make_folder(self)
-        path = make_store(self, folder).path
-        engine = create_engine(f"sqlite:///{path}")
-        with engine.begin() as connection:
+        store = beside(self, make_store(self, folder))
+        with engine_of(self, store).begin() as connection:
             connection.execute(text("UPDATE alembic_version SET version_num = :new"), {"new": revision})
-        engine.dispose()
-        store = Store(f"sqlite:///{path}")
-        self.addCleanup(store.close)
         return store
 
     def test_newer(self) -> None:

@@ -6,7 +6,7 @@ import stat
 import threading
 from dataclasses import replace
 
-from sqlalchemy import create_engine, delete, insert, text, update
+from sqlalchemy import create_engine, delete, insert, select, text, update
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.admin import handlers
@@ -16,7 +16,7 @@ from rvpfarm.directory.model import Account, Network, Verifier
 from rvpfarm.directory.reading import Changes, StoreProblem
 from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.store import Store, database_path
-from tests.support.store import make_farm_store, make_folder, make_store, open_store
+from tests.support.store import beside, engine_of, make_farm_store, make_folder, make_store, open_store
 
 PETRA = "im.fabrik.example/instmsg/aliases/petra"
 
@@ -118,17 +118,18 @@ class StoreTests(SynchronousTestCase):
         """A verifier's secret is nowhere in the file, and a store without the key gives out none."""
         secret = "0123456789abcdef" * 2
         self._add(Verifier("digest-md5", "petra", "im.fabrik.example", secret))
-        for file in self.folder.glob("directory.sqlite*"):
-            self.assertNotIn(secret.encode(), file.read_bytes())
-        bare = Store(f"sqlite:///{self.store.path}")
-        self.addCleanup(bare.close)
+        with engine_of(self, self.store).connect() as connection:
+            kept = [tuple(row) for row in connection.execute(select(tables.credentials))]
+        self.assertEqual(len(kept), 1)
+        self.assertNotIn(secret, repr(kept))
+        bare = beside(self, self.store)
         with bare.read() as reading:
             self.assertEqual(reading.account(PETRA), self.account)
 
     def test_moved_secret_is_noticed(self) -> None:
         """A sealed secret that was moved to another name is an outage, not a wrong password."""
         self._add(Verifier("digest-md5", "petra", "im.fabrik.example", "f4" * 16))
-        engine = create_engine(f"sqlite:///{self.store.path}")
+        engine = engine_of(self, self.store)
         with engine.begin() as connection:
             connection.execute(update(tables.credentials).values(username="admin"))
         engine.dispose()
@@ -139,8 +140,7 @@ class StoreTests(SynchronousTestCase):
     def test_no_key_no_password(self) -> None:
         """Without the farm key no secret is written, sealed or not."""
         self._add()
-        bare = Store(f"sqlite:///{self.store.path}")
-        self.addCleanup(bare.close)
+        bare = beside(self, self.store)
         with (
             self.assertRaises(StoreProblem),
             bare.change("ann", "user passwd", "petra") as change,
@@ -196,8 +196,7 @@ class StoreTests(SynchronousTestCase):
         """Whoever was away for longer than changes are kept is told that anything may have changed."""
         with self.store.read() as reading:
             start = reading.position()
-        forgetful = Store(f"sqlite:///{self.store.path}", changes_kept=2)
-        self.addCleanup(forgetful.close)
+        forgetful = beside(self, self.store, changes_kept=2)
         for value in ("never", "always", "auto"):
             handlers.set_policy(forgetful, "referral", value, actor="test")
         with self.store.read() as reading:
@@ -225,11 +224,6 @@ class StoreTests(SynchronousTestCase):
             self.assertEqual(source.changes_since(after.position, mark), gap)
         self.assertFalse(source.changes_since(after.position, "0 ").gap)
 
-    def test_private_file(self) -> None:
-        """Only its owner may read the database."""
-        assert self.store.path is not None
-        self.assertEqual(stat.S_IMODE(self.store.path.stat().st_mode), 0o600)
-
 
 class AuditTests(SynchronousTestCase):
     """The audit trail tells who did what, and shows when somebody tampered with it."""
@@ -241,7 +235,7 @@ class AuditTests(SynchronousTestCase):
             self.rows = reading.audit()
 
     def _tamper(self, statement: object) -> int | None:
-        engine = create_engine(f"sqlite:///{self.store.path}")
+        engine = engine_of(self, self.store)
         with engine.begin() as connection:
             connection.execute(statement)  # type: ignore[call-overload]
         engine.dispose()
@@ -361,6 +355,28 @@ class SeveralStoresTests(SynchronousTestCase):
             self.assertEqual([row.action for row in reading.audit()], ["init"])
 
 
+class PrivateFileTests(SynchronousTestCase):
+    """A directory in a file is its owner's alone."""
+
+    def test_mode(self) -> None:
+        """Only its owner may read it."""
+        store = make_farm_store(self)
+        assert store.path is not None
+        self.assertEqual(stat.S_IMODE(store.path.stat().st_mode), 0o600)
+
+    def test_no_secret(self) -> None:
+        """No verifier is anywhere in the file."""
+        folder = make_folder(self)
+        store = make_farm_store(self, folder)
+        home = next(iter(handlers.farm_of(store).homes))
+        secret = "0123456789abcdef" * 2
+        with store.change("ann", "user enable", "petra") as change:
+            change.add_account(account_on(home))
+            change.put_verifiers(account_on(home), [Verifier("digest-md5", "petra", "r", secret)])
+        for file in folder.glob("directory.sqlite*"):
+            self.assertNotIn(secret.encode(), file.read_bytes())
+
+
 class LostFileTests(SynchronousTestCase):
     """A file that is taken away is missed at once, never made anew, and read again when it is back."""
 
@@ -408,9 +424,7 @@ class UnusableTests(SynchronousTestCase):
     def test_other_key(self) -> None:
         """Another farm key than the one it was made with is noticed before anything is read."""
         folder = make_folder(self)
-        path = make_store(self, folder).path
-        store = Store(f"sqlite:///{path}", FarmKey.create(folder / "other.key"))
-        self.addCleanup(store.close)
+        store = beside(self, make_store(self, folder), FarmKey.create(folder / "other.key"))
         self.assertIn("another farm key", str(self.assertRaises(StoreProblem, store.check)))
 
     def test_not_a_database(self) -> None:
