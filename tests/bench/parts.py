@@ -323,7 +323,9 @@ def notifications(owners: int = 15, watchers: int = 200) -> dict[str, float]:
         assert box.pump() == watchers
 
     # no more than are told without a pause
-    changes = [(owner, owner.change(state)) for state in ("busy", "away", "idle") for owner in people[:owners]]
+    changes = [
+        (owner, owner.change(state)) for state in ("busy", "away", "idle") for owner in people[:owners]
+    ]
     return {"notification": least(tell, changes, watchers)}
 
 
