@@ -130,7 +130,8 @@ def _check_property_sender(node: Node, visit: Visit, about: Principal | None) ->
 
 def _priority(notification: Notification) -> Priority:
     """Of what is no property notification: what is given up first when a queue is full."""
-    if _CONTROL not in notification.text:
+    text = notification.text
+    if _CONTROL not in text[: text.find("\r\n\r\n")]:  # where most of them end, and none ends later
         return _MESSAGE
     headers = notification.mime.partition("\n\n")[0]
     return Priority.TYPING if _CONTROL in headers else _MESSAGE

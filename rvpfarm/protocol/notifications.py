@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
 from typing import Literal
 
@@ -93,12 +92,19 @@ class PropertyNotice:
 
     def body_for(self, recipient_url: str, recipient_name: str = "") -> bytes:
         """The body that tells one watcher."""
-        return self._before + _address(recipient_url, recipient_name) + self._after
+        return self.body_to(addressed_to(recipient_url, recipient_name))
+
+    def body_to(self, recipient: bytes) -> bytes:
+        """The body that tells one watcher.
+
+        @param recipient: as L{addressed_to} has it, for whoever keeps that: the same people are told again
+            and again.
+        """
+        return self._before + recipient + self._after
 
 
-@lru_cache(maxsize=8192)
-def _address(url: str, name: str) -> bytes:
-    """What tells one watcher's notification from another's; the same people are told again and again."""
+def addressed_to(url: str, name: str) -> bytes:
+    """What tells one watcher's notification from another's."""
     return f"{escape(url)}{_BETWEEN}{escape(name)}".encode()
 
 
