@@ -200,8 +200,9 @@ class Courier:
 
     def revive(self, host: str) -> None:
         """A client called from C{host}: what is there may be reached again (6.5)."""
-        for name in self._dead.pop(host, ()):
-            self._lines.pop(name, None)
+        if self._dead:
+            for name in self._dead.pop(host, ()):
+                self._lines.pop(name, None)
 
     def revive_one(self, name: str, host: str) -> None:
         """A client named this destination itself, so it is worth trying again."""

@@ -238,19 +238,21 @@ class Home(Service):
             raise NotFound("there is no such node")
         if proved:
             self.courier.revive(call.peer)
-        node = self.keeper.node(account)
         try:
             if not proved and not call.body and call.method in _NEED_BODY:
                 raise Unproven()
             if call.method == b"NOTIFY":
+                node = self.keeper.look(account)
                 return self._relay(node, notify(node, visit, self._name_of), now)
-            return self._perform(node, self._decide(node, visit), now)
+            node = self.keeper.node(account)
+            try:
+                return self._perform(node, self._decide(node, visit), now)
+            finally:
+                self.keeper.settle(node)
         except Unproven as refusal:
             if refusal.headers:
                 raise
             raise self._gate.unproven(call, target, farm, now, self._random) from None
-        finally:
-            self.keeper.settle(node)
 
     def _decide(self, node: Node, visit: Visit) -> Outcome:
         """What the call does to the node."""
