@@ -44,6 +44,7 @@ class Names:
     @ivar servers: host name of a home or router to the IM domain that it means when no other is named.
     @ivar targets: what L{parse_target} found last, for callers say the same again and again.
     @ivar principals: the same for L{parse_principal}.
+    @ivar call_backs: the same for L{parse_call_back}.
     """
 
     domains: Mapping[str, str]
@@ -52,6 +53,7 @@ class Names:
         default_factory=dict, init=False, repr=False, compare=False
     )
     principals: dict[str, Principal] = field(default_factory=dict, init=False, repr=False, compare=False)
+    call_backs: dict[str, CallBack] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def domain_of(self, host: str) -> str | None:
         """The IM domain that C{host} stands for, with or without a port; C{None} for a stranger."""
@@ -230,7 +232,17 @@ def parse_call_back(text: str, names: Names) -> CallBack:
 
     @raise BadRequest: it is not an C{http} URL.
     """
-    text = text.strip()
+    kept = names.call_backs.get(text)
+    if kept is not None:
+        return kept
+    found = _call_back(text.strip(), names)
+    if len(text) <= _KEPT_LENGTH:
+        _keep(names.call_backs, text, found)
+    return found
+
+
+def _call_back(text: str, names: Names) -> CallBack:
+    """The same, worked out."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() != "http" or len(text) > _LONGEST:
         raise BadRequest("Call-Back is not an http URL")
