@@ -27,8 +27,8 @@ from rvpfarm.protocol.notifications import PropertyNotice, addressed_to
 from rvpfarm.web.responses import Response
 from rvpfarm.web.writer import render_field, render_opening
 
-#: How many watchers are told in one turn of the loop: some 2 ms' worth.  Answers are not read meanwhile, so the
-#: last of them hears of it the sooner.
+#: How many watchers are told in one turn of the loop: some 2 ms' worth.  Answers are not read meanwhile, so
+#: the last of them hears of it the sooner.
 SLICE = 200
 #: How many changes of one node's state are told as they come; after those, one in so many seconds.  Nobody
 #: changes it by hand as fast; what does is a client or a line that comes and goes.

@@ -43,7 +43,7 @@ def lasting() -> Iterator[None]:
 
 
 class GarbageWatch(Service):
-    """Sees to it that searches for garbage are few, and that none takes much longer than L{LONGEST_SECONDS}."""
+    """Sees to it that searches for garbage are few, and none takes much longer than L{LONGEST_SECONDS}."""
 
     def __init__(
         self, clock: Callable[[], float] = time.monotonic, freeze: Callable[[], None] = gc.freeze
