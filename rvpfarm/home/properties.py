@@ -87,7 +87,7 @@ def readable(node: Node, principal: str, *, reads: bool, lists: bool, sees: bool
     """
     shown = [render_state(node.state_for(principal))] if sees else []
     if reads:
-        names = _LISTED
+        names: tuple[QName, ...] = _LISTED
         if lists and node.properties:
             names += tuple(name for name in node.properties if name not in TEXT_PROPERTIES)
         shown += [text for name in names if (text := render(node, name, principal)) is not None]
