@@ -21,6 +21,8 @@ _LOCAL = "/instmsg/local/"
 _LONGEST = 2048
 #: How many of what callers write is kept with what it means, and how long each may be.
 _KEPT, _KEPT_LENGTH = 10_000, 256
+#: Call-backs are said again and again only while somebody comes and subscribes to all his contacts.
+_KEPT_CALL_BACKS = 1_000
 
 #: Bits of an IPv6 address that tell one customer of a provider from the next.
 _SITE = 64
@@ -237,7 +239,7 @@ def parse_call_back(text: str, names: Names) -> CallBack:
         return kept
     found = _call_back(text.strip(), names)
     if len(text) <= _KEPT_LENGTH:
-        _keep(names.call_backs, text, found)
+        _keep(names.call_backs, text, found, most=_KEPT_CALL_BACKS)
     return found
 
 
@@ -259,9 +261,9 @@ def _call_back(text: str, names: Names) -> CallBack:
     return CallBack(f"http://{_joined(host, port)}{path}", host.strip("[]"), port, path, None)
 
 
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, *, most: int = _KEPT) -> None:
     """Remember C{value}; of too many, all are forgotten."""
-    if len(kept) >= _KEPT:
+    if len(kept) >= most:
         kept.clear()
     kept[key] = value
 
