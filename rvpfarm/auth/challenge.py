@@ -62,6 +62,9 @@ PROVED = frozenset({"digest", "ntlm", "basic"})
 #: The method that is counted when the C{Authorization} is of a scheme that is not offered.
 OTHER_METHOD = "other"
 
+# To find a member of an enumeration by its name costs a method call each time.
+_FRESH = Verdict.FRESH
+
 #: Whose identities are kept ready; beyond this many all are forgotten.
 KNOWN_LIMIT = 20_000
 
@@ -201,9 +204,8 @@ class Attempt:
         """
         if self.throttle is None:
             return ""
-        allowed = self.offer.failed_logins
         key = "" if account is None else account.key
-        return self.throttle.holds(key, self.call.peer, self.now, allowed)
+        return self.throttle.holds(key, self.call.peer, self.now, self.offer.failed_logins)
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,11 +324,13 @@ class Digest:
         answer = parse_authorization(credentials or b"")
         if SCHEMES[answer.algorithm] not in attempt.offer.words:
             raise Unfit("malformed")
-        if not _is_of(answer.uri, attempt):
+        if answer.uri.encode() != attempt.call.target and not _is_of(answer.uri, attempt):
             raise BadRequest("the Digest credentials are for another node")
         login = self._login(answer, attempt.logins)
-        account = False if login.key is None else attempt.directory.peek(login.key)
-        if account is None and login.key is not None:
+        if login.key is None:
+            return self._judge(attempt, answer, login, None)
+        account = attempt.directory.peek(login.key)
+        if account is None:
             found = attempt.directory.find(login.key)
             return found.addCallback(lambda account: self._judge(attempt, answer, login, account))
         return self._judge(attempt, answer, login, account if isinstance(account, Account) else None)
@@ -359,7 +363,7 @@ class Digest:
         if not account.enabled:
             raise Unfit("disabled", account=account)
         verdict = self._nonces.judge(answer.nonce, answer.nc, attempt.now)
-        if verdict is not Verdict.FRESH:
+        if verdict is not _FRESH:
             raise Unfit("replayed" if verdict is Verdict.REPLAYED else "stale-nonce", stale=True)
         return account
 
@@ -510,9 +514,9 @@ class Gate:
             found = scheme.prove(attempt, credentials)
         except (Unfit, BadRequest, DirectoryUnavailable) as problem:
             raise self._refusal(attempt, scheme, problem) from None
-        if isinstance(found, Deferred):
-            return self._prove_later(attempt, scheme, credentials, found)
-        return self._proven(attempt, scheme, credentials, found)
+        if isinstance(found, Account | Proved):
+            return self._proven(attempt, scheme, credentials, found)
+        return self._prove_later(attempt, scheme, credentials, found)
 
     def _prove_later(
         self,
@@ -623,11 +627,8 @@ def _claim(call: Call, names: Names) -> Principal | None:
 
 def _is_of(uri: str, attempt: Attempt) -> bool:
     """Does the C{uri} of Digest credentials name the node that the call is for, in whatever form?"""
-    octets = uri.encode()
-    if octets == attempt.call.target:
-        return True
     try:
-        named = parse_target(octets, attempt.target.domain.encode(), attempt.names)
+        named = parse_target(uri.encode(), attempt.target.domain.encode(), attempt.names)
     except Refusal:
         return False
     return named.key == attempt.target.key

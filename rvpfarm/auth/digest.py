@@ -305,6 +305,8 @@ def _recognise(value: bytes) -> DigestAnswer | None:
     if len(value) > _LONGEST or not value.isascii():
         return None
     text = value.decode("ascii")
+    if "\\" in text:  # escapes are rare; without them a quoted value goes on to the next quote
+        return None
     for place, spelling in enumerate(_spellings):
         match = spelling.pattern.fullmatch(text)
         if match is None:
@@ -327,7 +329,7 @@ def _learn(parts: dict[str, str], value: bytes) -> None:
     pattern = ["Digest "]
     for number, (name, content) in enumerate(parts.items()):
         quote = '"' if f'{name}="{content}"' in text else ""
-        inside = _SHAPES.get(name, r'[^"\\]*' if quote else r'[^\s",;=]+')
+        inside = _SHAPES.get(name, r'[^"]*' if quote else r'[^\s",;=]+')
         if name in ("qop", "algorithm"):
             inside = re.escape(content)
         named = f"(?P<{name}>{inside})" if name in _NEEDED else inside

@@ -7,7 +7,7 @@ in the order typing notices, presence, messages.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Protocol
@@ -194,10 +194,15 @@ class Courier:
         line = self._lines.get(name)
         return line is not None and line.dead
 
+    def living(self, names: Sequence[str]) -> Sequence[str]:
+        """Those of C{names} that are not skipped; see L{is_dead}."""
+        return [name for name in names if not self.is_dead(name)] if self._dead else names
+
     def revive(self, host: str) -> None:
         """A client called from C{host}: what is there may be reached again (6.5)."""
-        for name in self._dead.pop(host, ()):
-            self._lines.pop(name, None)
+        if self._dead:
+            for name in self._dead.pop(host, ()):
+                self._lines.pop(name, None)
 
     def revive_one(self, name: str, host: str) -> None:
         """A client named this destination itself, so it is worth trying again."""

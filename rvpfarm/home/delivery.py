@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from twisted.internet.defer import Deferred
@@ -22,18 +23,20 @@ from rvpfarm.home.leases import LAPSED
 from rvpfarm.home.node import News, Node, Subscription
 from rvpfarm.protocol.address import Names, parse_call_back
 from rvpfarm.protocol.calls import Call, Refusal, Relayed, Reply, Unreachable
-from rvpfarm.protocol.notifications import PropertyNotice
+from rvpfarm.protocol.notifications import PropertyNotice, addressed_to
 from rvpfarm.web.responses import Response
 from rvpfarm.web.writer import render_field, render_opening
 
-#: How many watchers are told in one turn of the loop.
-SLICE = 100
+#: How many watchers are told in one turn of the loop: some 2 ms' worth.  Answers are not read meanwhile, so
+#: the last of them hears of it the sooner.
+SLICE = 200
 #: How many changes of one node's state are told as they come; after those, one in so many seconds.  Nobody
 #: changes it by hand as fast; what does is a client or a line that comes and goes.
 BURST, PACE_SECONDS = 4, 1.0
 #: For how many nodes at once that is kept count of.
 MOST_PACED = 10_000
-#: Call-backs whose URL is not taken apart anew for each letter; beyond this many all are forgotten.
+#: Call-backs whose URL is not taken apart anew for each letter, and users whose name is not rendered anew;
+#: beyond this many all are forgotten.
 REMEMBERED = 50_000
 #: How long a call-back may take to answer (protocol notes 6.2).
 ANSWER_SECONDS = 10.0
@@ -137,6 +140,14 @@ _PRESENCE = Priority.PRESENCE
 _DEEP_OR = b"RVP-Ack-Type: DeepOr\r\n"
 
 
+@dataclass(frozen=True, slots=True)
+class _Recipient:
+    """How a user is addressed; the account's record is replaced when anything in it changes."""
+
+    account: Account
+    address: bytes
+
+
 class Herald:
     """Tells news to watchers, wherever they are."""
 
@@ -169,6 +180,7 @@ class Herald:
         self._strangers = outgoing if strangers is None else strangers
         self._spared = spared
         self._call_backs: dict[str, CallBackDestination] = {}
+        self._recipients: dict[str, _Recipient] = {}
         self._jobs: deque[_Job] = deque()
         self._scheduled: IDelayedCall | None = None
         self._pace = Buckets(PACE_SECONDS, most=MOST_PACED)
@@ -251,10 +263,10 @@ class Herald:
 
     def _tell_all(self, account: Account, news: Sequence[News], accepted: float) -> None:
         """Begin to tell C{news}."""
-        spread = Spread(accepted, self._report)
+        spread = Spread(accepted, self._report, self._clock.seconds)
         for item in news:
             notice = PropertyNotice(account.url, account.display_name, item.props)
-            self._jobs.append(_Job(spread, notice, account, item, self._clock.seconds))
+            self._jobs.append(_Job(spread, notice, account, item))
             if item.state:
                 for watcher in item.watchers:
                     watcher.told = item.state
@@ -271,6 +283,16 @@ class Herald:
                 self._call_backs.clear()
             found = self._call_backs[url] = CallBackDestination(url, self._outgoing)
         return found
+
+    def _recipient(self, account: Account) -> bytes:
+        """How the user of C{account} is addressed in whatever it is told."""
+        known = self._recipients.get(account.key)
+        if known is None or known.account is not account:
+            if len(self._recipients) >= REMEMBERED:
+                self._recipients.clear()
+            known = _Recipient(account, addressed_to(account.url, account.display_name))
+            self._recipients[account.key] = known
+        return known.address
 
     def _work(self) -> None:
         """Tell one slice of watchers, and come back for the rest."""
@@ -295,25 +317,26 @@ class Herald:
 
     def _tell(self, watcher: Subscription, job: _Job) -> None:
         """Tell one watcher."""
-        node = self._local(watcher.callee)
+        callee = watcher.subscriber.callee
+        node = self._local(callee)
         if node is not None and node.logins and node.account is not None:
             self._tell_local(node, node.account, watcher, job)
             return
-        if not watcher.callee:
+        if not callee:
             recipient = watcher.url or watcher.call_back
             body = job.notice.body_for(recipient)
             hearing = _Hearing(watcher, job.state, 1) if job.state else None
             self._post_client(self.call_back(watcher.call_back), watcher, job, body, hearing, hops=1)
             return
-        account = self._directory.peek(watcher.callee)
+        account = self._directory.peek(callee)
         if account is None:
             job.spread.sent()
-            found = self._directory.find(watcher.callee)
+            found = self._directory.find(callee)
             found.addCallbacks(
                 lambda account: self._tell_found(watcher, job, account),
                 lambda failure: None,  # unavailable: presence is dropped, a lease heals it
             )
-            found.addBoth(lambda _: job.spread.settled(Outcome.DROPPED, self._clock.seconds()))
+            found.addBoth(lambda _: job.spread.settled(Outcome.DROPPED))
             return
         self._tell_found(watcher, job, account or None)
 
@@ -322,7 +345,7 @@ class Herald:
         if not isinstance(account, Account):
             self._tell_stranger(watcher, job)
         elif account.home != self._home:
-            body = job.notice.body_for(account.url, account.display_name)
+            body = job.notice.body_to(self._recipient(account))
             target = account.url.encode()
             destination = FarmDestination(f"farm:{watcher.id}", target, self._elsewhere)
             host, slash, path = watcher.callee.encode().partition(b"/")
@@ -335,8 +358,8 @@ class Herald:
 
     def _tell_local(self, node: Node, account: Account, watcher: Subscription, job: _Job) -> None:
         """Tell a watcher who is logged in here."""
-        body = job.notice.body_for(account.url, account.display_name)
-        urls = tuple(node.live_call_backs())
+        body = job.notice.body_to(self._recipient(account))
+        urls = node.live_call_backs()
         hearing = _Hearing(watcher, job.state, len(urls)) if job.state else None
         for url in urls:
             self._post_client(self.call_back(url), watcher, job, body, hearing, hops=2)
@@ -460,18 +483,14 @@ class _Job:
         notice: PropertyNotice,
         account: Account,
         news: News,
-        seconds: Callable[[], float],
     ) -> None:
-        """
-        @param seconds: tells the time.
-        """
         self.spread, self.notice, self.account = spread, notice, account
         self.watchers: Iterator[Subscription] = iter(news.watchers)
         self.left = len(news.watchers)
         self.about = account.key if news.state else ""
         self.state = news.state
         self.last = False
-        self.settled: Callable[[Outcome], None] = lambda outcome: spread.settled(outcome, seconds())
+        self.settled = spread.settled
         self._origin = render_field(b"RVP-From-Principal", account.domain)
 
     def fields(self, hops: int, subscription: int, size: int) -> bytes:

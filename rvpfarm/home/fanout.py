@@ -94,11 +94,14 @@ class Acknowledgement:
 class Spread:
     """Follows one change on its way to all who watch: how many, and when the last had acknowledged."""
 
-    __slots__ = ("_outstanding", "_report", "last", "size", "started")
+    __slots__ = ("_outstanding", "_report", "_seconds", "last", "size", "started")
 
-    def __init__(self, started: float, report: Callable[[int, float], None]) -> None:
+    def __init__(
+        self, started: float, report: Callable[[int, float], None], seconds: Callable[[], float]
+    ) -> None:
         """
         @param started: when the change was accepted, seconds.
+        @param seconds: tells the time.
         @param report: told once, when the last delivery has its outcome: how many deliveries were
             made, and after how many seconds the last acknowledgement came.
         """
@@ -106,17 +109,17 @@ class Spread:
         self.size = 0
         self.last = started
         self._outstanding = 1  # the one who is still adding
-        self._report = report
+        self._report, self._seconds = report, seconds
 
     def sent(self) -> None:
         """One more delivery is on its way."""
         self.size += 1
         self._outstanding += 1
 
-    def settled(self, outcome: Outcome, now: float) -> None:
+    def settled(self, outcome: Outcome) -> None:
         """One delivery has its outcome."""
         if outcome is _DELIVERED or outcome is _REFUSED:
-            self.last = now
+            self.last = self._seconds()
         self._outstanding -= 1
         if self._outstanding == 0:
             self._done()

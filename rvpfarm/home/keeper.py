@@ -86,6 +86,14 @@ class Keeper:
         node.account = account
         return node
 
+    def look(self, account: Account) -> Node:
+        """The same for whoever changes nothing there: a node that is not kept is not kept for that."""
+        node = self._nodes.get(account.key)
+        if node is None:
+            return Node(account.key, account)
+        node.account = account
+        return node
+
     def settle(self, node: Node) -> None:
         """Something happened to C{node}: keep it, or let it go if there is nothing left to keep."""
         if node.idle:

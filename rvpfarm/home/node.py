@@ -5,7 +5,7 @@ The modules beside this one decide, method by method, what a call does to a node
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rvpfarm.auth.acl import might_permit_with_credentials, permits
@@ -17,7 +17,7 @@ from rvpfarm.home.records import Change, Subscriber
 from rvpfarm.protocol.acls import Acl, default_acl
 from rvpfarm.protocol.address import Names, Principal
 from rvpfarm.protocol.calls import Call, Forbidden, Reply, Unproven
-from rvpfarm.protocol.headers import Kind
+from rvpfarm.protocol.headers import Envelope, Kind
 from rvpfarm.protocol.properties import render_state
 from rvpfarm.protocol.xml import QName
 
@@ -99,9 +99,13 @@ class News:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """One call at a node, understood: who asks, when, and how the farm stands."""
+    """One call at a node, understood: who asks, when, and how the farm stands.
+
+    @ivar envelope: how the call travels.
+    """
 
     call: Call
+    envelope: Envelope
     identity: Identity
     now: float
     farm: Farm
@@ -208,11 +212,12 @@ class Node:
         """May C{identity} use C{right} here."""
         return permits(self.acl(farm), right, identity, self.owner_key)
 
-    def live_call_backs(self) -> Iterator[str]:
+    def live_call_backs(self) -> tuple[str, ...]:
         """The distinct call-back URLs of the places that are logged in (protocol notes 6.2)."""
-        if len(self.logins) < 2:
-            return (login.subscriber.call_back for login in self.logins.values())
-        return iter(dict.fromkeys(login.subscriber.call_back for login in self.logins.values()))
+        if len(self.logins) == 1:
+            (login,) = self.logins.values()
+            return (login.subscriber.call_back,)
+        return tuple(dict.fromkeys([login.subscriber.call_back for login in self.logins.values()]))
 
     def state_news(self, before: str) -> list[News]:
         """Who is to hear that the effective state is no longer C{before} (5.3 rule 8)."""

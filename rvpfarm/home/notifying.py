@@ -9,13 +9,17 @@ from rvpfarm.home.courier import Priority
 from rvpfarm.home.node import Node, Visit
 from rvpfarm.protocol.address import Principal, parse_principal
 from rvpfarm.protocol.calls import BadRequest, Forbidden, Unproven
-from rvpfarm.protocol.headers import Ack, check_content_type, parse_envelope, parse_subscription_id
+from rvpfarm.protocol.headers import Ack, check_content_type, parse_subscription_id
 from rvpfarm.protocol.notifications import Notification, parse_notification, relay_body
 
 #: What marks a typing notice or the opening of a conversation (protocol notes 7.3).
 _CONTROL = "text/x-msmsgscontrol"
 #: What is in every property notification that tells a state.
 _STATE = b"state>"
+
+# To find a member of an enumeration by its name costs a method call each time.
+_PRESENCE, _MESSAGE = Priority.PRESENCE, Priority.MESSAGE
+_DEEP_OR, _SINGLE_HOP = Ack.DEEP_OR, Ack.SINGLE_HOP
 
 
 # Made once per message: a frozen dataclass costs four times as much.
@@ -42,11 +46,6 @@ class Relay:
     number: int | None
     about: str = ""
 
-    @property
-    def is_property(self) -> bool:
-        """A property notification: any status of a client counts as delivered (6.5)."""
-        return self.priority is Priority.PRESENCE
-
 
 def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Relay:
     """Judge a NOTIFY for this node.
@@ -54,33 +53,34 @@ def notify(node: Node, visit: Visit, name_of: Callable[[Principal], str]) -> Rel
     @param name_of: the display name of a principal, for clients that need one (6.4).
     @raise Forbidden: the sender may not send here, or is not who the body says.
     """
-    headers = visit.call.headers
-    may_send = node.allows("send-to", visit.identity, visit.farm)
-    if not may_send and (visit.identity.principal is None or not _may_be_property(visit)):
+    call, identity = visit.call, visit.identity
+    headers, caller = call.headers, identity.principal
+    may_send = node.allows("send-to", identity, visit.farm)
+    if not may_send and (caller is None or not _may_be_property(visit)):
         node.refuse("send-to", visit)
     check_content_type(headers)
-    notification = parse_notification(visit.call.body)
+    notification = parse_notification(call.body)
+    is_property = notification.kind == "property"
     sender = _sender(notification, visit)
-    if notification.kind == "property":
+    if is_property:
         _check_property_sender(node, visit, sender)
     elif not may_send:
         node.refuse("send-to", visit)
-    envelope = parse_envelope(headers)
+    envelope = visit.envelope
     ack = envelope.ack
     if ack is None:
-        ack = Ack.DEEP_OR if notification.kind == "message" else Ack.SINGLE_HOP
+        ack = _DEEP_OR if notification.kind == "message" else _SINGLE_HOP
     number = parse_subscription_id(headers) or None  # 0 is nobody's, and an old client's "not logged in"
-    principal = visit.identity.principal
     return Relay(
-        call_backs=tuple(node.live_call_backs()),
-        ack=ack,
-        hops=envelope.hops + 1,
-        sender=principal.url if principal else "",
-        body=_body(node, visit, notification, sender, name_of),
-        priority=_priority(notification),
-        key=(principal.key if principal else "", number) if number is not None else None,
-        number=number,
-        about=sender.key if sender and notification.kind == "property" and _STATE in visit.call.body else "",
+        node.live_call_backs(),
+        ack,
+        envelope.hops + 1,
+        caller.url if caller else "",
+        _body(node, visit, notification, sender, name_of),
+        _PRESENCE if is_property else _priority(notification),
+        (caller.key if caller else "", number) if number is not None else None,
+        number,
+        sender.key if sender and is_property and _STATE in call.body else "",
     )
 
 
@@ -129,11 +129,12 @@ def _check_property_sender(node: Node, visit: Visit, about: Principal | None) ->
 
 
 def _priority(notification: Notification) -> Priority:
-    """What is given up first when a queue is full."""
-    if notification.kind == "property":
-        return Priority.PRESENCE
+    """Of what is no property notification: what is given up first when a queue is full."""
+    text = notification.text
+    if _CONTROL not in text[: text.find("\r\n\r\n")]:  # where most of them end, and none ends later
+        return _MESSAGE
     headers = notification.mime.partition("\n\n")[0]
-    return Priority.TYPING if _CONTROL in headers else Priority.MESSAGE
+    return Priority.TYPING if _CONTROL in headers else _MESSAGE
 
 
 def _body(

@@ -56,6 +56,9 @@ MOST_PROPERTIES, LARGEST_PROPERTY = 64, 8192
 #: The most places that may contribute to one state.
 MOST_VIEWS = 32
 
+#: What everybody is told who may read, in the order old clients know.
+_LISTED = (DISPLAY_NAME, EMAIL, MOBILE_STATE, MOBILE_DESCRIPTION)
+
 _XML = ((b"Content-Type", b"text/xml"),)
 
 
@@ -82,12 +85,13 @@ def readable(node: Node, principal: str, *, reads: bool, lists: bool, sees: bool
     @param lists: may be told which further properties there are.
     @param sees: may see the state.
     """
-    names = [STATE] if sees else []
+    shown = [render_state(node.state_for(principal))] if sees else []
     if reads:
-        names += [DISPLAY_NAME, EMAIL, MOBILE_STATE, MOBILE_DESCRIPTION]
-    if reads and lists:
-        names += [name for name in node.properties if name not in TEXT_PROPERTIES]
-    return tuple(text for name in names if (text := render(node, name, principal)) is not None)
+        names: tuple[QName, ...] = _LISTED
+        if lists and node.properties:
+            names += tuple(name for name in node.properties if name not in TEXT_PROPERTIES)
+        shown += [text for name in names if (text := render(node, name, principal)) is not None]
+    return tuple(shown)
 
 
 def propfind(node: Node, visit: Visit) -> Outcome:

@@ -180,52 +180,57 @@ class Home(Service):
         """
         if account is not None and account.home != self._home:
             return self._elsewhere(call)
-        if parse_envelope(call.headers).hops > HOP_LIMIT and call.method == b"NOTIFY":
+        envelope = parse_envelope(call.headers)
+        if envelope.hops > HOP_LIMIT and call.method == b"NOTIFY":
             raise Failed("too many hops")
         directory = self._directory
         farm, now = directory.farm(), self._clock.seconds()
-        identity = self._gate.identify(call, target, farm, names_of(farm), directory, now, self._random)
-        if isinstance(identity, Deferred):
-            return identity.addCallback(lambda identity: self._receive(call, target, account, identity))
-        if identity.headers:
-            return self._receive(call, target, account, identity)
-        return self._visit(call, target, account, identity, farm, now)
+        names = names_of(farm)
+        identity = self._gate.identify(call, target, farm, names, directory, now, self._random)
+        if isinstance(identity, Identity):
+            visit = Visit(call, envelope, identity, now, farm, names)
+            return (
+                self._receive(visit, target, account)
+                if identity.headers
+                else self._visit(visit, target, account)
+            )
+
+        def identified(identity: Identity) -> Reply | Relayed | Deferred[Reply | Relayed]:
+            farm, now = directory.farm(), self._clock.seconds()
+            return self._receive(Visit(call, envelope, identity, now, farm, names_of(farm)), target, account)
+
+        return identity.addCallback(identified)
 
     def _receive(
-        self, call: Call, target: Target, account: Account | None, identity: Identity
+        self, visit: Visit, target: Target, account: Account | None
     ) -> Reply | Deferred[Reply | Relayed]:
         """Answer a known caller; the answer carries what proves the farm to him, if he asked for that."""
-        farm, now = self._directory.farm(), self._clock.seconds()
-        if not identity.headers:
-            return self._visit(call, target, account, identity, farm, now)
+        proof = visit.identity.headers
+        if not proof:
+            return self._visit(visit, target, account)
 
-        async def visit() -> Reply | Relayed:
+        async def answered() -> Reply | Relayed:
             try:
-                answer = self._visit(call, target, account, identity, farm, now)
+                answer = self._visit(visit, target, account)
                 reply = await answer if isinstance(answer, Deferred) else answer
             except Refusal as refusal:
-                refusal.headers += identity.headers
+                refusal.headers += proof
                 raise
             if isinstance(reply, Reply):
-                return replace(reply, headers=reply.headers + identity.headers)
+                return replace(reply, headers=reply.headers + proof)
             return reply
 
-        return Deferred.fromCoroutine(visit())
+        return Deferred.fromCoroutine(answered())
 
     def _visit(
-        self,
-        call: Call,
-        target: Target,
-        account: Account | None,
-        identity: Identity,
-        farm: Farm,
-        now: float,
+        self, visit: Visit, target: Target, account: Account | None
     ) -> Reply | Deferred[Reply | Relayed]:
         """Let a known caller do at the node what its access list permits."""
-        principal = identity.principal
+        call, farm, now = visit.call, visit.farm, visit.now
+        principal = visit.identity.principal
         if principal is not None and principal.key.partition("/")[0] not in farm.domains:
             _check_federation(farm, target)
-        proved = identity.proof != "none"
+        proved = visit.identity.proof != "none"
         if account is None or not account.enabled:
             asked = farm.policy("authentication", target.domain) != "off"
             if asked and not proved:  # names cannot be harvested without saying who one is
@@ -233,20 +238,21 @@ class Home(Service):
             raise NotFound("there is no such node")
         if proved:
             self.courier.revive(call.peer)
-        node = self.keeper.node(account)
-        visit = Visit(call, identity, now, farm, names_of(farm))
         try:
             if not proved and not call.body and call.method in _NEED_BODY:
                 raise Unproven()
             if call.method == b"NOTIFY":
-                return self._relay(node, notify(node, visit, self._name_of), visit)
-            return self._perform(node, self._decide(node, visit), now)
+                node = self.keeper.look(account)
+                return self._relay(node, notify(node, visit, self._name_of), now)
+            node = self.keeper.node(account)
+            try:
+                return self._perform(node, self._decide(node, visit), now)
+            finally:
+                self.keeper.settle(node)
         except Unproven as refusal:
             if refusal.headers:
                 raise
             raise self._gate.unproven(call, target, farm, now, self._random) from None
-        finally:
-            self.keeper.settle(node)
 
     def _decide(self, node: Node, visit: Visit) -> Outcome:
         """What the call does to the node."""
@@ -327,21 +333,30 @@ class Home(Service):
 
     # Messages.
 
-    def _relay(self, node: Node, relay: Relay, visit: Visit) -> Reply | Deferred[Reply | Relayed]:
+    def _relay(self, node: Node, relay: Relay, accepted: float) -> Reply | Deferred[Reply | Relayed]:
         """Deliver a NOTIFY to every place, and answer as its acknowledgement type promises."""
-        courier = self.courier
-        reachable = [url for url in relay.call_backs if not courier.is_dead(url)]
-        waiting = _Waiting(self, relay, len(reachable), visit.now)
+        courier, herald = self.courier, self.herald
+        reachable = courier.living(relay.call_backs)
+        waiting = _Waiting(self, relay, len(reachable), accepted)
         if not reachable:
             return waiting.answer()
-        fields = _relay_fields(relay)
+        fields, told, key = _relay_fields(relay), waiting.told, node.key
         for url in reachable:
-            destination = self.herald.call_back(url)
-            head = destination.opening + fields
-            letter = Letter(
-                head, relay.body, relay.priority, node.key, waiting.told, relay.key, about=relay.about
+            destination = herald.call_back(url)
+            courier.post(
+                destination,
+                Letter(
+                    destination.opening + fields,
+                    relay.body,
+                    relay.priority,
+                    key,
+                    told,
+                    relay.key,
+                    None,
+                    None,
+                    relay.about,
+                ),
             )
-            courier.post(destination, letter)
         return waiting.answer()
 
     def count_message(self, relay: Relay, outcome: str, accepted: float) -> None:

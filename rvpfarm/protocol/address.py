@@ -21,6 +21,8 @@ _LOCAL = "/instmsg/local/"
 _LONGEST = 2048
 #: How many of what callers write is kept with what it means, and how long each may be.
 _KEPT, _KEPT_LENGTH = 10_000, 256
+#: Call-backs are said again and again only while somebody comes and subscribes to all his contacts.
+_KEPT_CALL_BACKS = 1_000
 
 #: Bits of an IPv6 address that tell one customer of a provider from the next.
 _SITE = 64
@@ -44,6 +46,7 @@ class Names:
     @ivar servers: host name of a home or router to the IM domain that it means when no other is named.
     @ivar targets: what L{parse_target} found last, for callers say the same again and again.
     @ivar principals: the same for L{parse_principal}.
+    @ivar call_backs: the same for L{parse_call_back}.
     """
 
     domains: Mapping[str, str]
@@ -52,6 +55,7 @@ class Names:
         default_factory=dict, init=False, repr=False, compare=False
     )
     principals: dict[str, Principal] = field(default_factory=dict, init=False, repr=False, compare=False)
+    call_backs: dict[str, CallBack] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def domain_of(self, host: str) -> str | None:
         """The IM domain that C{host} stands for, with or without a port; C{None} for a stranger."""
@@ -230,7 +234,17 @@ def parse_call_back(text: str, names: Names) -> CallBack:
 
     @raise BadRequest: it is not an C{http} URL.
     """
-    text = text.strip()
+    kept = names.call_backs.get(text)
+    if kept is not None:
+        return kept
+    found = _call_back(text.strip(), names)
+    if len(text) <= _KEPT_LENGTH:
+        _keep(names.call_backs, text, found, most=_KEPT_CALL_BACKS)
+    return found
+
+
+def _call_back(text: str, names: Names) -> CallBack:
+    """The same, worked out."""
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() != "http" or len(text) > _LONGEST:
         raise BadRequest("Call-Back is not an http URL")
@@ -247,9 +261,9 @@ def parse_call_back(text: str, names: Names) -> CallBack:
     return CallBack(f"http://{_joined(host, port)}{path}", host.strip("[]"), port, path, None)
 
 
-def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _keep(kept: dict[_Key, _Value], key: _Key, value: _Value, *, most: int = _KEPT) -> None:
     """Remember C{value}; of too many, all are forgotten."""
-    if len(kept) >= _KEPT:
+    if len(kept) >= most:
         kept.clear()
     kept[key] = value
 

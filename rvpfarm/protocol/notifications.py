@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import permutations
 from typing import Literal
 
@@ -56,7 +55,7 @@ class Notification:
     @ivar sender_description: the sender's display name; C{None} when there is none.
     @ivar recipients: the texts of C{d:href} in every C{r:notification-to}.
     @ivar fit: every client understands the body as it is.
-    @ivar mime: of a message, what is in C{r:mime-data}; else empty.
+    @ivar text: of a message, what is in C{r:mime-data}, its lines ended in whatever way; else empty.
     @ivar root: the parsed body, unless there was no need to parse it.
     """
 
@@ -65,8 +64,13 @@ class Notification:
     sender_description: str | None
     recipients: tuple[str, ...]
     fit: bool
-    mime: str = ""
+    text: str = ""
     root: Element | None = None
+
+    @property
+    def mime(self) -> str:
+        """L{text} with every line ended by LF."""
+        return _lines(self.text)
 
 
 class PropertyNotice:
@@ -88,12 +92,19 @@ class PropertyNotice:
 
     def body_for(self, recipient_url: str, recipient_name: str = "") -> bytes:
         """The body that tells one watcher."""
-        return self._before + _address(recipient_url, recipient_name) + self._after
+        return self.body_to(addressed_to(recipient_url, recipient_name))
+
+    def body_to(self, recipient: bytes) -> bytes:
+        """The body that tells one watcher.
+
+        @param recipient: as L{addressed_to} has it, for whoever keeps that: the same people are told again
+            and again.
+        """
+        return self._before + recipient + self._after
 
 
-@lru_cache(maxsize=8192)
-def _address(url: str, name: str) -> bytes:
-    """What tells one watcher's notification from another's; the same people are told again and again."""
+def addressed_to(url: str, name: str) -> bytes:
+    """What tells one watcher's notification from another's."""
     return f"{escape(url)}{_BETWEEN}{escape(name)}".encode()
 
 
@@ -182,7 +193,7 @@ _UPDATE = re.compile(
     rf"|<r:mobile-state>[01]</r:mobile-state>|<r:mobile-description>{_NAME}</r:mobile-description>)+"
     r"</d:prop></d:set></d:propertyupdate></r:propnotification></r:notification>"
 )
-_END = "]]></r:mime-data></r:msgbody></r:message></r:notification>"
+_END = b"]]></r:mime-data></r:msgbody></r:message></r:notification>"
 _ROOTS = frozenset(
     "".join(f" xmlns:{prefix}={quote}{_OURS[prefix]}{quote}" for prefix in order)
     for quote in "'\""
@@ -217,8 +228,8 @@ def _recognise(body: bytes) -> Notification | None:
             if len(_openings) >= _OPENINGS:
                 _openings.clear()
             _openings[opening] = parties
-    mime = _recognise_mime(body[end:])
-    return None if mime is None else Notification("message", *parties, True, mime)
+    text = _recognise_quoted(body[end:])
+    return None if text is None else Notification("message", *parties, True, text)
 
 
 def _recognise_opening(opening: bytes) -> _Parties | None:
@@ -230,20 +241,17 @@ def _recognise_opening(opening: bytes) -> _Parties | None:
     return head[3], head[4], tuple(_TO.findall(head[5]))
 
 
-def _recognise_mime(rest: bytes) -> str | None:
+def _recognise_quoted(rest: bytes) -> str | None:
     """The text of a message, if C{rest} is that and the usual end."""
-    text = _usual_text(rest)
-    if text is None or not text.endswith(_END):
+    if not rest.endswith(_END):
         return None
-    mime = text[: -len(_END)]
-    if "]]>" in mime:
-        sections = mime.split("]]><![CDATA[")
-        mime = "".join(sections)
-        if any("]]>" in section for section in sections):
-            return None
-    if "\r" in mime:
-        mime = mime.replace("\r\n", "\n").replace("\r", "\n")
-    return mime
+    text = _usual_text(rest[: -len(_END)])
+    if text is None or "]]>" not in text:
+        return text
+    sections = text.split("]]><![CDATA[")
+    if any("]]>" in section for section in sections):
+        return None
+    return "".join(sections)
 
 
 def _recognise_property(body: bytes) -> Notification | None:

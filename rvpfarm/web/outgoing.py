@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any
 from typing import Protocol as Seam
 
@@ -21,7 +22,7 @@ from twisted.python.failure import Failure
 
 from rvpfarm.protocol.calls import Slow, Unreachable
 from rvpfarm.web.deadline import Deadline
-from rvpfarm.web.responses import Response, ResponseReader
+from rvpfarm.web.responses import Response, ResponseReader, usual_answer
 
 #: Connections to one destination at a time.
 DESTINATION_CONNECTIONS = 8
@@ -126,7 +127,7 @@ class _Connection(Protocol):
         self._heard = False  # something of the answer has arrived
         self._kept = False  # it has carried a call before
         self.dismissed = False  # it will carry no other
-        self._deadline = Deadline(outgoing.clock, self._overdue)
+        self._deadline = Deadline(outgoing.clock, self._overdue)  # of the answer
 
     def connectionMade(self) -> None:
         """Send the call that the connection was made for."""
@@ -145,29 +146,28 @@ class _Connection(Protocol):
         self._deadline.move(self._outgoing.clock.seconds() + sending.answer_seconds)
         self.transport.write(sending.wire)
 
-    def rest(self, seconds: float) -> None:
-        """Stay open without work for C{seconds}."""
-        self._deadline.move(self._outgoing.clock.seconds() + seconds)
-
     def dataReceived(self, data: bytes) -> None:
         """Read what may be the answer."""
         sending = self._sending
         if sending is None:  # nobody asked for it: whatever it is, no later call is to take it for its answer
             self.abandon()
             return
-        self._heard = True
-        try:
-            response = self._reader.feed(data)
-        except ValueError as problem:
-            self._sending = None
-            self.abandon()
-            sending.settle(
-                Unreachable(f"{self.destination.name} answered no HTTP: {problem}", maybe_done=True)
-            )
-            return
+        response = None if self._heard else usual_answer(data)
         if response is None:
-            return
+            self._heard = True
+            try:
+                response = self._reader.feed(data)
+            except ValueError as problem:
+                self._sending = None
+                self.abandon()
+                sending.settle(
+                    Unreachable(f"{self.destination.name} answered no HTTP: {problem}", maybe_done=True)
+                )
+                return
+            if response is None:
+                return
         self._sending = None
+        self._deadline.until = inf
         if response.reusable:
             self._kept = True
             self._outgoing.free(self)
@@ -211,9 +211,7 @@ class _Connection(Protocol):
 
     def _overdue(self) -> None:
         sending = self._sending
-        if sending is None:
-            self.close()
-        else:
+        if sending is not None:
             self.abandon()
             sending.settle(Slow(f"{self.destination.name} did not answer in time", maybe_done=True))
 
@@ -263,7 +261,8 @@ class Outgoing(Service):
         self._limit, self._metrics, self._peer = connections, metrics, peer
         self._destinations: dict[tuple[str, int], _Destination] = {}
         self._open: set[_Connection] = set()
-        self._idle: dict[_Connection, None] = {}  # the one that has been idle longest comes first
+        self._idle: dict[_Connection, float] = {}  # since when; the one idle longest comes first
+        self._rest = Deadline(clock, self._close_idle)  # of that one
         self._attempts: set[_Sending] = set()  # for which a connection is being made
         self._stopping = False
         self._stopped: Deferred[None] | None = None
@@ -304,7 +303,10 @@ class Outgoing(Service):
         if self._stopping:
             self._refuse(sending, "this server is about to stop")
         elif destination.idle:
-            self._put_to_work(destination).begin(sending)
+            connection = destination.idle.pop()
+            del self._idle[connection]
+            destination.active += 1
+            connection.begin(sending)
         elif destination.active < DESTINATION_CONNECTIONS and self._has_room():
             self._destinations[host, port] = destination
             self._connect(destination, sending)
@@ -382,6 +384,7 @@ class Outgoing(Service):
         """C{connection} is gone."""
         self._open.discard(connection)
         if not self._open:
+            self._rest.stop()
             self._finish()
 
     def free(self, connection: _Connection) -> None:
@@ -394,8 +397,9 @@ class Outgoing(Service):
         else:
             destination.active -= 1
             destination.idle.append(connection)
-            self._idle[connection] = None
-            connection.rest(self._idle_seconds)
+            now = self._idle[connection] = self.clock.seconds()
+            if len(self._idle) == 1:
+                self._rest.move(now + self._idle_seconds)
 
     def dismiss(self, connection: _Connection) -> None:
         """C{connection} carries no further call.  It may be told again."""
@@ -426,11 +430,16 @@ class Outgoing(Service):
 
     # connections for calls
 
-    def _put_to_work(self, destination: _Destination) -> _Connection:
-        connection = destination.idle.pop()
-        del self._idle[connection]
-        destination.active += 1
-        return connection
+    def _close_idle(self) -> None:
+        """Close what has been idle for long enough."""
+        before, due = self.clock.seconds() - self._idle_seconds, []
+        for connection, since in self._idle.items():
+            if since > before:
+                self._rest.move(since + self._idle_seconds)
+                break
+            due.append(connection)
+        for connection in due:
+            connection.close()
 
     def _has_room(self) -> bool:
         """May a connection be made?  One that is idle elsewhere makes way for it."""

@@ -8,7 +8,7 @@ connection is then not used again.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -44,6 +44,9 @@ class Response:
 
 # A client acknowledges every notification with the same octets: nobody may change what these mean.
 _answers: dict[bytes, Response] = {}
+
+#: The answer that is all of these octets, if it was read before and has no body; C{None} for any other.
+usual_answer: Callable[[bytes], Response | None] = _answers.get
 
 
 class ResponseReader:
@@ -87,7 +90,7 @@ class ResponseReader:
         """
         fresh = not self._buffer and self._response is None
         if fresh:
-            known = _answers.get(data)
+            known = usual_answer(data)
             if known is not None:
                 return known
         self._buffer += data

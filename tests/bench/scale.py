@@ -239,10 +239,10 @@ def _measure(
     resident, start_cpu_seconds = resident_bytes(home.pid) / 1e6, cpu_seconds(home.pid)
     clients = Clients(HOST, home.port)
     cpu, starved = cpu_seconds(home.pid), starved_seconds(home.pid)
-    began, before = time.monotonic(), _lags(home)
+    began, before = time.monotonic(), lags_of(home)
     with _machine_lags() as machine:
         asyncio.run(clients.work(population.calls(), population.rate, seconds))
-    lags = {bound: number - before[bound] for bound, number in _lags(home).items()}
+    lags = {bound: number - before[bound] for bound, number in lags_of(home).items()}
     percent = 100 / (time.monotonic() - began)
     cpu_percent = percent * (cpu_seconds(home.pid) - cpu)
     starved_percent = percent * (starved_seconds(home.pid) - starved)
@@ -266,8 +266,8 @@ def _measure(
         loaded_resident_mb=round(loaded, 1),
         rate=round(population.rate, 1),
         calls=len(took),
-        lag_p50_ms=_quantile(lags, 0.5),
-        lag_p99_ms=_quantile(lags, 0.99),
+        lag_p50_ms=quantile(lags, 0.5),
+        lag_p99_ms=quantile(lags, 0.99),
         machine_lag_p99_ms=round(1000 * machine[len(machine) * 99 // 100], 2),
         answer_p50_ms=round(1000 * took[len(took) // 2], 2),
         answer_p99_ms=round(1000 * took[len(took) * 99 // 100], 2),
@@ -311,7 +311,7 @@ print(json.dumps(lags))
 """
 
 
-def _lags(home: Process) -> dict[float, float]:
+def lags_of(home: Process) -> dict[float, float]:
     """How many timers ran no later than each bound, since the home started."""
     with urllib.request.urlopen(f"http://{HOST}:{home.metrics}/metrics", timeout=30) as answer:
         page = answer.read().decode()
@@ -319,7 +319,7 @@ def _lags(home: Process) -> dict[float, float]:
     return {float(bound): float(number) for bound, number in found}
 
 
-def _quantile(cumulative: dict[float, float], part: float) -> float:
+def quantile(cumulative: dict[float, float], part: float) -> float:
     """Milliseconds that so many did not exceed, evenly spread within a bucket."""
     bounds = sorted(cumulative)
     wanted = part * cumulative[bounds[-1]]
@@ -369,7 +369,7 @@ def _number(answered: Answered) -> int:
     return int(found[1]) if found else answered.asking.subscription
 
 
-def table(figures: Figures) -> str:
+def table(figures: Any) -> str:  # Any: a dataclass of figures, of whichever measurement
     """What was measured, a line each."""
     return "\n".join(f"{name.replace('_', ' '):>20}  {value}" for name, value in asdict(figures).items())
 

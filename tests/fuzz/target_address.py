@@ -21,6 +21,7 @@ from rvpfarm.protocol.address import (
 from rvpfarm.protocol.calls import BadRequest, NotFound
 
 IM = "im.fabrik.example"
+KEPT = 100
 NAMES = Names({IM: IM, "omnent": IM, "im.two.example": "im.two.example"}, {"hs1.fabrik.example": IM})
 LONGEST = 400
 
@@ -123,6 +124,9 @@ def seeds() -> list[bytes]:
 
 def fuzz_one(data: bytes) -> None:
     """Read C{data} as a target and a C{Host}, as a principal, as a call-back, and as a C{Location}."""
+    for kept in (NAMES.targets, NAMES.principals, NAMES.call_backs):
+        if len(kept) > KEPT:  # they are bounded, but how full they are just at the end would look like a leak
+            kept.clear()
     target, newline, host = data.partition(b"\n")
     _target(target, host if newline else None)
     try:

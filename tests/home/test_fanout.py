@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.fanout import Acknowledgement, Outcome, Spread
@@ -72,19 +73,22 @@ class SpreadTests(SynchronousTestCase):
 
     def test_reports_the_last_acknowledgement(self) -> None:
         """Told once, when everything has its outcome: the size, and the time to the last acknowledgement."""
-        seen: list[tuple[int, float]] = []
-        spread = Spread(10.0, lambda size, seconds: seen.append((size, seconds)))
+        clock, seen = Clock(), list[tuple[int, float]]()
+        spread = Spread(10.0, lambda size, seconds: seen.append((size, seconds)), clock.seconds)
         for _ in range(3):
             spread.sent()
-        spread.settled(OK, 10.5)
+        clock.advance(10.5)
+        spread.settled(OK)
         spread.complete()
-        spread.settled(REFUSED, 11.0)
+        clock.advance(0.5)
+        spread.settled(REFUSED)
         self.assertEqual(seen, [])
-        spread.settled(DEAD, 15.0)
+        clock.advance(4)
+        spread.settled(DEAD)
         self.assertEqual(seen, [(3, 1.0)])
 
     def test_nobody_to_tell(self) -> None:
         """A change that reached nobody reports nothing."""
         seen: list[tuple[int, float]] = []
-        Spread(10.0, lambda size, seconds: seen.append((size, seconds))).complete()
+        Spread(10.0, lambda size, seconds: seen.append((size, seconds)), Clock().seconds).complete()
         self.assertEqual(seen, [])

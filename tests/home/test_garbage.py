@@ -7,7 +7,7 @@ import gc
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from rvpfarm.home.garbage import LONGEST_SECONDS, MANY, GarbageWatch, lasting
+from rvpfarm.home.garbage import LONGEST_SECONDS, MANY, THRESHOLDS, GarbageWatch, lasting
 from rvpfarm.home.node import Node, Subscription
 from rvpfarm.home.presence import View
 from rvpfarm.home.records import Subscriber
@@ -93,8 +93,11 @@ class GarbageWatchTests(SynchronousTestCase):
         self.assertEqual(self.frozen, 0)
 
     def test_is_told_by_the_collector(self) -> None:
-        """While it runs, and not afterwards."""
+        """While it runs, and not afterwards; and so long searches are fewer."""
+        before = gc.get_threshold()
         self.watch.startService()
         self.assertIn(self.watch.searched, gc.callbacks)
+        self.assertEqual(gc.get_threshold(), THRESHOLDS)
         self.watch.stopService()
         self.assertNotIn(self.watch.searched, gc.callbacks)
+        self.assertEqual(gc.get_threshold(), before)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.courier import QUEUE
+from rvpfarm.home.delivery import SLICE
 from rvpfarm.home.records import DropSubscription, PutMeta, PutSubscription, PutView, Saved
 from rvpfarm.protocol.calls import Busy, Slow, Unreachable
 from tests.support.homes import DOMAIN, INGRID, PETRA, TOMASZ, LocalHome, message
@@ -349,16 +350,17 @@ class PresenceTests(HomeTestCase):
         self.assertIn(b"<r:offline/>", told[-1].wire)
 
     def test_thousands_are_told_in_slices(self) -> None:
-        """A fan-out leaves the loop room between slices of a hundred."""
-        at = self.start(users=[f"user{number}" for number in range(250)])  # type: ignore[arg-type]
-        for number in range(250):
+        """A fan-out leaves the loop room between slices."""
+        count = 2 * SLICE + 50
+        at = self.start(users=[f"user{number}" for number in range(count)])  # type: ignore[arg-type]
+        for number in range(count):
             url = f"http://{DOMAIN}/instmsg/aliases/user{number}"
-            at.login(f"/instmsg/aliases/user{number}", url, f"http://192.0.2.{number}:99")
+            at.login(f"/instmsg/aliases/user{number}", url, f"http://192.0.2.1:{1000 + number}")
             at.watch("/p", url)
         at.state("online")
-        self.assertEqual((len(at.outgoing.take()), at.home.herald.waiting), (100, 150))
+        self.assertEqual((len(at.outgoing.take()), at.home.herald.waiting), (SLICE, SLICE + 50))
         at.clock.advance(0)
-        self.assertEqual((len(at.outgoing.take()), at.home.herald.waiting), (150, 0))
+        self.assertEqual((len(at.outgoing.take()), at.home.herald.waiting), (SLICE + 50, 0))
 
 
 class PropertyTests(HomeTestCase):

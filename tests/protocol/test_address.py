@@ -479,3 +479,17 @@ class AskedHostTests(SynchronousTestCase):
             (b"http:///x", b"hs1"),
         ):
             self.assertEqual(asked_host(target, host), "")
+
+
+class KeptTests(SynchronousTestCase):
+    """What callers write is kept with what it means, within bounds."""
+
+    def test_call_backs(self) -> None:
+        """However many call-backs there are, few are kept, and a long one is not."""
+        names = Names({}, {})
+        for number in range(2500):
+            parse_call_back(f"http://192.0.2.1:4000/{number}", names)
+        self.assertLessEqual(len(names.call_backs), 1000)
+        long = f"http://192.0.2.1/{'x' * 300}"
+        self.assertEqual(parse_call_back(long, names), parse_call_back(long, names))
+        self.assertNotIn(long, names.call_backs)

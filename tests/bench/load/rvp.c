@@ -3,10 +3,12 @@
  *   rvp deliver  --target HOST:PORT --count N ...   N senders, each to a recipient of its own, DeepOr; as fast as
  *                                                   they are answered, or --rate messages a second in all
  *   rvp presence --target HOST:PORT --count N ...   N owners, --watchers W each, --rate changes a second
- *   rvp storm    --target HOST:PORT --count N ...   N users sign in and watch --contacts others, over --seconds
+ *   rvp storm    --target HOST:PORT --count N ...   N users come back within --window seconds: each signs in from
+ *                                                   an address of its own, says that it is online and watches
+ *                                                   --contacts others; until all are back, or --seconds are over
  *
  * Users are u<first>, ... of the domain (u0 unless --first says so), all with one password;
- * call-backs are at --sink HOST:FIRSTPORT and on.
+ * call-backs are at --sink HOST:FIRSTPORT and on; in a storm at the caller's own address and FIRSTPORT.
  */
 #include "common.h"
 
@@ -71,6 +73,7 @@ struct client {
     int tries;
     double sent;
     int busy; /* its message is under way */
+    int retry_after, ends; /* what the last answer said: when to come again, and that the connection ends */
     void (*answered)(struct client *, int status);
     int step;
 };
@@ -78,22 +81,25 @@ struct client {
 static struct {
     const char *mode, *host, *domain, *password, *sink;
     int port, sink_port, first, count, watchers, contacts, filler;
-    double seconds, rate;
+    double seconds, rate, window;
     const char *ack;
 } options = {.domain = "im.bench.localhost", .password = "bench-bench-1", .sink = "127.0.0.1", .sink_port = 20000,
-             .count = 64, .watchers = 200, .contacts = 30, .seconds = 10, .ack = "DeepOr", .filler = 420};
+             .count = 64, .watchers = 200, .contacts = 30, .seconds = 10, .window = 60, .ack = "DeepOr", .filler = 420};
 
 static struct client *clients;
 static int running, failures, refusals, pending;
 static uint64_t done, told, bytes_told, late;
 static double begun;
 static void (*on_notification)(const char *request, size_t size);
+static void (*on_closed)(struct client *);
 
 static void closed(struct peer *p)
 {
     if (p->arrived && p->owner) {
         struct client *c = p->owner;
-        if (running) {
+        if (on_closed)
+            on_closed(c);
+        else if (running) {
             failures++;
             fprintf(stderr, "u%d: the server closed the connection\n", c->number);
         } else
@@ -199,6 +205,9 @@ static void answer_arrived(struct peer *p)
         if (p->in.length < head + body)
             return;
         int status = atoi(p->in.at + 9);
+        char *later = strcasestr(p->in.at, "\nRetry-After:"), *last = strcasestr(p->in.at, "\nConnection: close");
+        c->retry_after = later && later < end ? atoi(later + 13) : 0;
+        c->ends = last && last < end;
         if (status == 401 && c->tries++ < 2) {
             take_challenge(c, p->in.at);
             drop(&p->in, head + body);
@@ -483,6 +492,111 @@ static void run_presence(void)
     }
 }
 
+/* storm */
+
+static double *again; /* when whoever was told to come later does so; 0 for everybody else */
+static int back;
+static double last_back;
+
+static void call_back_here(struct client *c, char out[32])
+{
+    int n = c->number;
+    snprintf(out, 32, "127.%d.%d.%d", 1 + (n >> 16), n >> 8 & 255, n & 255);
+}
+
+static void come_back(struct client *c);
+
+static void came_back(struct client *c, int status)
+{
+    c->busy = 0;
+    if (status == 503 && c->retry_after) {
+        refusals++;
+        again[c->number] = now() + c->retry_after * (1 + drand48());
+        return;
+    }
+    if (status / 100 == 2)
+        note_latency(now() - c->sent), done++;
+    else
+        failures++;
+    c->step++;
+    come_back(c);
+}
+
+/* The next step of somebody who comes back: the sign-in, its state, and then each contact. */
+static void come_back(struct client *c)
+{
+    char fields[256], from[32];
+    call_back_here(c, from);
+    if (c->step == options.contacts + 2) {
+        back++;
+        last_back = now() - begun;
+        shutdown(c->peer->fd, SHUT_WR); /* the server closes it then */
+        return;
+    }
+    if (!c->peer)
+        c->peer = connect_to(options.host, options.port, from, answer_arrived, c);
+    c->busy = 1;
+    if (c->step == 0) {
+        snprintf(fields, sizeof fields,
+                 "Notification-Type: pragma/notify\r\nSubscription-Lifetime: 14400\r\nCall-Back: http://%s:%d/\r\n",
+                 from, options.sink_port);
+        ask(c, "SUBSCRIBE", c->number, fields, "", came_back);
+    } else if (c->step == 1) {
+        ask(c, "PROPPATCH", c->number, "Content-Type: text/xml\r\n",
+            "<?xml version=\"1.0\"?><d:propertyupdate xmlns:d='DAV:' xmlns:r='http://schemas.microsoft.com/rvp/' "
+            "xmlns:a='http://schemas.microsoft.com/rvp/acl/'><d:set><d:prop><r:state><r:leased-value><r:value>"
+            "<r:online/></r:value><r:default-value><r:offline/></r:default-value><d:timeout>1200</d:timeout>"
+            "</r:leased-value></r:state></d:prop></d:set></d:propertyupdate>",
+            came_back);
+    } else {
+        snprintf(fields, sizeof fields,
+                 "Notification-Type: update/propchange\r\nSubscription-Lifetime: 14400\r\n"
+                 "Call-Back: http://%s/instmsg/aliases/u%d\r\n",
+                 options.domain, options.first + c->number);
+        ask(c, "SUBSCRIBE", (c->number + 37 * (c->step - 1)) % options.count, fields, "", came_back);
+    }
+}
+
+/* A connection that ends after an answer that said so is in order; one that ends instead of an answer is not. */
+static void left_alone(struct client *c)
+{
+    c->peer = NULL;
+    if (!c->busy)
+        return;
+    failures++;
+    c->busy = 0;
+    again[c->number] = now() + 1 + drand48();
+}
+
+static void set_up_storm(void)
+{
+    clients = calloc(options.count, sizeof *clients);
+    again = calloc(options.count, sizeof *again);
+    for (int i = 0; i < options.count; i++)
+        clients[i].number = i;
+    listen_on("0.0.0.0", options.sink_port, call_back_accepted, NULL);
+    on_closed = left_alone;
+}
+
+static void run_storm(void)
+{
+    int gone = 0;
+    double looked = 0;
+    while (back < options.count && now() < begun + options.seconds) {
+        for (; gone < options.count && now() >= begun + gone * options.window / options.count; gone++)
+            come_back(&clients[gone]);
+        if (now() > looked + 0.01) {
+            looked = now();
+            for (int i = 0; i < gone; i++)
+                if (again[i] && looked >= again[i]) {
+                    again[i] = 0;
+                    come_back(&clients[i]);
+                }
+        }
+        poll_for(0.002);
+    }
+}
+
 static void read_place(char *text, const char **host, int *port)
 {
     char *colon = strrchr(text, ':');
@@ -496,7 +610,7 @@ static void read_place(char *text, const char **host, int *port)
 static void read_options(int argc, char **argv)
 {
     if (argc < 2)
-        die("say what to do: deliver or presence");
+        die("say what to do: deliver, presence or storm");
     options.mode = argv[1];
     for (int i = 2; i + 1 < argc; i += 2) {
         char *name = argv[i], *value = argv[i + 1];
@@ -514,6 +628,10 @@ static void read_options(int argc, char **argv)
             options.count = atoi(value);
         else if (!strcmp(name, "--watchers"))
             options.watchers = atoi(value);
+        else if (!strcmp(name, "--contacts"))
+            options.contacts = atoi(value);
+        else if (!strcmp(name, "--window"))
+            options.window = atof(value);
         else if (!strcmp(name, "--seconds"))
             options.seconds = atof(value);
         else if (!strcmp(name, "--rate"))
@@ -533,21 +651,25 @@ int main(int argc, char **argv)
 {
     read_options(argc, argv);
     begin_polling();
-    int presence = !strcmp(options.mode, "presence");
+    int presence = !strcmp(options.mode, "presence"), storm = !strcmp(options.mode, "storm");
     if (presence && !options.rate)
         options.rate = 20;
     if (presence)
         set_up_presence();
+    else if (storm)
+        set_up_storm();
     else if (!strcmp(options.mode, "deliver"))
         set_up_delivery();
     else
-        die("%s is neither deliver nor presence", options.mode);
+        die("%s is none of deliver, presence and storm", options.mode);
     wait_for_go();
     told = bytes_told = done = 0;
     running = 1;
     begun = now();
     if (presence)
         run_presence();
+    else if (storm)
+        run_storm();
     else if (options.rate)
         run_delivery();
     else {
@@ -562,8 +684,8 @@ int main(int argc, char **argv)
     while (!presence && pending && now() < end)
         poll_once(10);
     printf("{\"ops\": %llu, \"seconds\": %.3f, \"p50_us\": %.0f, \"p99_us\": %.0f, \"failures\": %d, \"refusals\": %d, "
-           "\"told\": %llu, \"late\": %llu}\n",
+           "\"told\": %llu, \"late\": %llu, \"back\": %d, \"last_back\": %.3f}\n",
            (unsigned long long)finished, spent, percentile(0.5), percentile(0.99), failures, refusals,
-           (unsigned long long)told, (unsigned long long)late);
+           (unsigned long long)told, (unsigned long long)late, back, last_back);
     return 0;
 }
