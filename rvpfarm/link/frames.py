@@ -67,7 +67,7 @@ from rvpfarm.link.parts import (
     parse_part,
     parse_window,
 )
-from rvpfarm.protocol.calls import Call, Limits
+from rvpfarm.protocol.calls import Call, Limits, Relayed
 
 #: What a home's reply may measure: far more than any list that a node can hold.
 REPLY_LIMIT = 4 * 1024 * 1024
@@ -104,13 +104,13 @@ class CallFrame:
     body: bytes
 
 
-@dataclass(slots=True, eq=False)
-class ReplyFrame:
-    """The answer to the call C{id}; see L{rvpfarm.protocol.calls.Relayed}."""
+class ReplyFrame(Relayed):
+    """The answer to the call C{id}, ready to be passed on."""
 
-    id: int
-    close: bool
-    wire: bytes
+    __slots__ = ("id",)
+
+    def __init__(self, id: int, close: bool, wire: bytes) -> None:
+        self.id, self.close, self.wire = id, close, wire
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ _BINDING = (b"ntlm", b"nego")
 #: Connections of which it is remembered where they proved themselves.
 BOUND_LIMIT = 100_000
 
+_NO_KEYWORDS: Mapping[str, object] = MappingProxyType({})
 _MOVED_DIGITS, _REFERRED_DIGITS = b"%d" % MOVED_STATUS, b"302"
 _MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
 
@@ -86,7 +87,8 @@ class Router:
             before the first call.
         """
         self._directory, self._links, self._clock = directory, links, clock
-        self._metrics, self._own_home, self._sisters = metrics, own_home, sisters
+        self._own_home, self._sisters = own_home, sisters
+        self._count = _uncounted if metrics is None else metrics.route
         self._health = health or Health()
         self._standings = self._health.standings
         self._bound: dict[str, set[str]] = {}
@@ -102,8 +104,8 @@ class Router:
         @raise Busy: the home, or the directory, cannot be reached now.
         """
         check_method(call.method)
-        headers = call.headers
-        target = parse_target(call.target, headers.get(b"host"), names_of(self._directory.farm()))
+        headers, farm = call.headers, self._directory.farm()
+        target = parse_target(call.target, headers.get(b"host"), names_of(farm))
         if call.via is not None:
             # forwarded to us by one whose directory is older or newer than ours: it shall look again
             return Reply(MOVED_STATUS, (MOVED_HEADER,), reason=b"Misdirected Request")
@@ -195,8 +197,9 @@ class Router:
         return carried.addCallbacks(
             self._answered,
             self._failed,
-            callbackArgs=(call, target, home, standing, first),
-            errbackArgs=(call, standing),
+            (call, target, home, standing, first),
+            _NO_KEYWORDS,
+            (call, standing),
         )
 
     def _check_standing(self, home: Home) -> Standing:
@@ -279,9 +282,9 @@ class Router:
             self._links.retain(homes)
             self._health.retain(homes)
 
-    def _count(self, decision: str) -> None:
-        if self._metrics is not None:
-            self._metrics.route(decision)
+
+def _uncounted(decision: str) -> None:
+    """Nobody wants to know how a call was routed."""
 
 
 def _hand_over(take: Take, call: Call, target: Target, account: Account | None) -> Answered:

@@ -98,6 +98,7 @@ class CallProtocol(Protocol):
         self._forwards = False  # a proxy's that is believed: each call has a caller of its own
         self._source: str | None = None  # where it is counted
         self._reader = RequestReader(factory.limits, factory.stream_over)
+        self._pipelined = factory.limits.pipelined
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
         self._waiting: list[Call] = []  # read, not begun
@@ -146,6 +147,11 @@ class CallProtocol(Protocol):
                 self._busy = True
                 self._begin(calls[0])
                 self._busy = False
+                if self._turns and self._reader.idle and not self._stalled:  # as nearly always
+                    self._stage = Stage.IDLE
+                    self._expect(inf)
+                    if self._pipelined > 1:
+                        return
             else:
                 self._waiting.extend(calls)
             self._watch_stage(progress=bool(calls))
@@ -257,7 +263,7 @@ class CallProtocol(Protocol):
         return self._body is not None and not self._body.complete
 
     def _pump(self) -> None:
-        limit = self.factory.limits.pipelined
+        limit = self._pipelined
         while not (self._stalled or self._last or self._closing or len(self._turns) >= limit):
             if self._body is not None and self._body.full:
                 return
@@ -309,7 +315,9 @@ class CallProtocol(Protocol):
         if self._turns:
             self._turns.append(turn)
         else:
-            self._write(turn)
+            self.transport.write(turn.wire)
+            if turn.close:
+                self._end()
 
     def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
         turn.room.in_work -= 1
@@ -326,7 +334,8 @@ class CallProtocol(Protocol):
             return
         self._complete(turn, result)
         self._flush()
-        self._go_on()
+        if not self._reader.idle or self._deaf or self._waiting or self._unread:
+            self._go_on()
 
     def _excuse(self, failure: Failure, call: Call) -> Reply:
         """What the peer is told instead of an answer."""
@@ -357,10 +366,13 @@ class CallProtocol(Protocol):
                 turn.close = self._last = True
         close = turn.close or (factory.draining and self._says_goodbye(turn))
         try:
-            wire = render_reply(reply, version=version, close=close, keep_alive=keep)
-            status = reply.status
-            turn.close = close or reply.close
-            if reply.__class__ is Streamed:
+            close = close or reply.close
+            if isinstance(reply, Relayed) and not (close or keep):
+                wire = reply.wire  # as it came, and as nearly all do
+            else:
+                wire = render_reply(reply, version=version, close=close, keep_alive=keep)
+            status, turn.close = reply.status, close
+            if isinstance(reply, Streamed):
                 turn.answer = reply.rest
         except Exception:  # an answer that cannot be written is a bug like any other
             self._log.failure("the answer to {method} cannot be written", method=method)
@@ -392,15 +404,12 @@ class CallProtocol(Protocol):
             if turns[0].answer is not None:
                 self._write_begin(turns[0], cast(Rest, turns[0].answer))
                 return
-            self._write(turns.pop(0))
+            turn = turns.pop(0)
+            self.transport.write(turn.wire)
+            if turn.close:
+                self._end()
         if not (turns or self._closing or self._stalled) and self._stage is Stage.IDLE:
             self._expect_input()
-
-    def _write(self, turn: _Turn) -> None:
-        assert turn.wire is not None
-        self.transport.write(turn.wire)
-        if turn.close:
-            self._end()
 
     def _write_begin(self, turn: _Turn, rest: Rest) -> None:
         """Write the beginning of an answer, and let the rest come as fast as the peer fetches it."""
@@ -531,7 +540,7 @@ class CallProtocol(Protocol):
             or self._unread
             or (self._body is not None and self._body.full)
             or self._discarded > _DISCARDED
-            or len(self._turns) >= self.factory.limits.pipelined
+            or len(self._turns) >= self._pipelined
         )
         if deaf is not self._deaf:
             self._deaf = deaf
