@@ -57,7 +57,7 @@ _Child = TypeVar("_Child", Count, Spans)
 
 
 class _Family(dict[tuple[str, ...], _Child]):
-    """A labelled metric with its children at hand, by the values of its labels.
+    """A labelled metric with its children at hand, by the labels of its labels.
 
     Beyond the cap, what is missing is counted by the child named C{other}.
     """
@@ -72,19 +72,20 @@ class _Family(dict[tuple[str, ...], _Child]):
         known: Iterable[tuple[str, ...]] = (),
     ) -> None:
         """
-        @param common: values of the labels that all metrics of the process share.
+        @param common: labels of the labels that all metrics of the process share.
         @param count: how many other labels there are.
         @param known: combinations that are shown from the start, as zero.
         """
         self._metric: Tally[_Child] = metric
         self._common: tuple[str, ...] = common
         self._count: int = count
-        self.update((values, metric.child((*common, *values))) for values in known)
+        for labels in known:
+            self.__missing__(labels)
 
-    def __missing__(self, values: tuple[str, ...]) -> _Child:
+    def __missing__(self, labels: tuple[str, ...]) -> _Child:
         if len(self) >= _STRAYS and self._count:
-            values = ("other",) * self._count
-        found = self[values] = self._metric.child((*self._common, *values))
+            labels = ("other",) * self._count
+        found = self[labels] = self._metric.child((*self._common, *labels))
         return found
 
 

@@ -98,7 +98,7 @@ class CallProtocol(Protocol):
         self._forwards = False  # a proxy's that is believed: each call has a caller of its own
         self._source: str | None = None  # where it is counted
         self._reader = RequestReader(factory.limits, factory.stream_over)
-        self._pipelined = factory.limits.pipelined
+        self._pipelined, self._idle_seconds = factory.limits.pipelined, factory.limits.idle_seconds
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
         self._waiting: list[Call] = []  # read, not begun
@@ -147,11 +147,10 @@ class CallProtocol(Protocol):
                 self._busy = True
                 self._begin(calls[0])
                 self._busy = False
-                if self._turns and self._reader.idle and not self._stalled:  # as nearly always
+                if self._at_ease():
                     self._stage = Stage.IDLE
-                    self._expect(inf)
-                    if self._pipelined > 1:
-                        return
+                    self._expect(inf if self._turns else self.factory.seconds() + self._idle_seconds)
+                    return
             else:
                 self._waiting.extend(calls)
             self._watch_stage(progress=bool(calls))
@@ -234,6 +233,15 @@ class CallProtocol(Protocol):
         return factory.answer(call)
 
     # from calls to answers
+
+    def _at_ease(self) -> bool:
+        """Whether nothing has arrived that is not begun, and nothing keeps the next call from being begun."""
+        return (
+            self._reader.idle
+            and len(self._turns) < self._pipelined
+            and not (self._waiting or self._unread or self._deaf or self._stalled)
+            and not (self._last or self._closing)
+        )
 
     def _go_on(self) -> None:
         """Do what can be done now: begin what waits, answer what is refused, say what may be sent."""
@@ -334,7 +342,7 @@ class CallProtocol(Protocol):
             return
         self._complete(turn, result)
         self._flush()
-        if not self._reader.idle or self._deaf or self._waiting or self._unread:
+        if not self._at_ease():
             self._go_on()
 
     def _excuse(self, failure: Failure, call: Call) -> Reply:
@@ -574,7 +582,7 @@ class CallProtocol(Protocol):
         elif self._turns:
             self._expect(inf)
         else:
-            self._expect(self.factory.seconds() + limits.idle_seconds)
+            self._expect(self.factory.seconds() + self._idle_seconds)
 
     def _overdue(self) -> None:
         if self._closing or self._stalled:
