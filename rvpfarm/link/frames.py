@@ -409,7 +409,11 @@ class FrameReader:
                 stop = at + 4 + size
                 if stop > end:
                     break
-                frames.append(_PARSERS[kind](data, at + 5, stop))
+                if kind == _REPLY_KIND and size >= 10:
+                    id, flags = _REPLY_REST.unpack_from(data, at + 5)
+                    frames.append(ReplyFrame(id, flags & _CLOSE == _CLOSE, data[at + 14 : stop]))
+                else:
+                    frames.append(_PARSERS[kind](data, at + 5, stop))
                 at = stop
         except (error, UnicodeDecodeError) as wrong:
             raise BadFrame("a frame is shorter than it says, or its text is not UTF-8") from wrong

@@ -98,6 +98,7 @@ class CallProtocol(Protocol):
         self._forwards = False  # a proxy's that is believed: each call has a caller of its own
         self._source: str | None = None  # where it is counted
         self._reader = RequestReader(factory.limits, factory.stream_over)
+        self._seconds = factory.seconds
         self._pipelined, self._idle_seconds = factory.limits.pipelined, factory.limits.idle_seconds
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
@@ -148,8 +149,6 @@ class CallProtocol(Protocol):
                 self._begin(calls[0])
                 self._busy = False
                 if self._at_ease():
-                    self._stage = Stage.IDLE
-                    self._expect(inf if self._turns else self.factory.seconds() + self._idle_seconds)
                     return
             else:
                 self._waiting.extend(calls)
@@ -162,7 +161,7 @@ class CallProtocol(Protocol):
             self._stalled = True
             if self._rest is not None:
                 self._rest.pause()
-            self._expect(self.factory.seconds() + STALL_SECONDS)
+            self._expect(self._seconds() + STALL_SECONDS)
             self._regulate()
 
     def resumeProducing(self) -> None:
@@ -235,17 +234,20 @@ class CallProtocol(Protocol):
     # from calls to answers
 
     def _at_ease(self) -> bool:
-        """Whether nothing has arrived that is not begun, and nothing keeps the next call from being begun."""
-        return (
-            self._reader.idle
-            and len(self._turns) < self._pipelined
-            and not (self._waiting or self._unread or self._deaf or self._stalled)
-            and not (self._last or self._closing)
-        )
+        """Wait for the next call, if nothing else is to be done: nearly always after a call, or an answer."""
+        if (
+            not self._reader.idle
+            or len(self._turns) >= self._pipelined
+            or (self._waiting or self._unread or self._deaf or self._stalled or self._last or self._closing)
+        ):
+            return False
+        self._stage = Stage.IDLE
+        self._expect(inf if self._turns else self._seconds() + self._idle_seconds)
+        return True
 
     def _go_on(self) -> None:
         """Do what can be done now: begin what waits, answer what is refused, say what may be sent."""
-        if self._busy or self._closing:
+        if self._busy or self._closing or self._at_ease():
             return
         if self._waiting or self._unread:
             self._busy = True
@@ -262,7 +264,7 @@ class CallProtocol(Protocol):
             elif reader.wants_continue and not self._turns:
                 reader.wants_continue = False
                 self.transport.write(_CONTINUE)
-                self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
+                self._expect(self._seconds() + self.factory.limits.body_seconds)
         self._regulate()
 
     @property
@@ -299,7 +301,7 @@ class CallProtocol(Protocol):
             admission = factory.long
             self._body = call.stream
             call.stream.drained = self._go_on
-        turn = _Turn(call, factory.seconds(), admission)
+        turn = _Turn(call, self._seconds(), admission)
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
         if admission.in_work >= admission.limit:
@@ -342,8 +344,7 @@ class CallProtocol(Protocol):
             return
         self._complete(turn, result)
         self._flush()
-        if not self._at_ease():
-            self._go_on()
+        self._go_on()
 
     def _excuse(self, failure: Failure, call: Call) -> Reply:
         """What the peer is told instead of an answer."""
@@ -394,7 +395,7 @@ class CallProtocol(Protocol):
                 turn.answer = None
         turn.wire = wire
         if factory.metrics is not None:
-            factory.metrics.request(method, status, factory.seconds() - turn.started)
+            factory.metrics.request(method, status, self._seconds() - turn.started)
 
     def _says_goodbye(self, turn: _Turn) -> bool:
         """While draining: does this answer the last that has arrived?  Then the connection ends with it."""
@@ -416,8 +417,6 @@ class CallProtocol(Protocol):
             self.transport.write(turn.wire)
             if turn.close:
                 self._end()
-        if not (turns or self._closing or self._stalled) and self._stage is Stage.IDLE:
-            self._expect_input()
 
     def _write_begin(self, turn: _Turn, rest: Rest) -> None:
         """Write the beginning of an answer, and let the rest come as fast as the peer fetches it."""
@@ -459,7 +458,7 @@ class CallProtocol(Protocol):
         if self._streaming:
             self._refuse_body(refusal)
         else:
-            turn = _Turn(None, self.factory.seconds(), self.factory.admission)
+            turn = _Turn(None, self._seconds(), self.factory.admission)
             turn.close = True
             self._complete(turn, refusal.reply())
             self._turns.append(turn)
@@ -492,7 +491,7 @@ class CallProtocol(Protocol):
         sending = self._discarded or self._waiting or self._unread or self._reader.stage is not Stage.IDLE
         self._drop()
         transport = self.transport
-        self._expect(self.factory.seconds() + (STALL_SECONDS if self._stalled else LINGER_SECONDS))
+        self._expect(self._seconds() + (STALL_SECONDS if self._stalled else LINGER_SECONDS))
         if self in self.factory.connections:
             transport.unregisterProducer()
         if self._deaf:
@@ -576,13 +575,13 @@ class CallProtocol(Protocol):
         if self._deaf or self._last or self._reader.wants_continue:
             self._expect(inf)
         elif stage is Stage.HEAD:
-            self._expect(self.factory.seconds() + limits.head_seconds)
+            self._expect(self._seconds() + limits.head_seconds)
         elif stage is Stage.BODY:
-            self._expect(self.factory.seconds() + limits.body_seconds)
+            self._expect(self._seconds() + limits.body_seconds)
         elif self._turns:
             self._expect(inf)
         else:
-            self._expect(self.factory.seconds() + self._idle_seconds)
+            self._expect(self._seconds() + self._idle_seconds)
 
     def _overdue(self) -> None:
         if self._closing or self._stalled:
