@@ -207,12 +207,16 @@ class CachedDirectory(Service):
         entry = self._entries.get(key)
         if entry is None or entry.epoch != self._epoch:
             return None
+        account = entry.account
         # who was made just before the directory went down must not be told that he does not exist
-        if entry.account is None and not (self._feed.heard and self._reactor.seconds() < entry.until):
+        if account is None and not (self._feed.heard and self._reactor.seconds() < entry.until):
             return None
         self._entries.move_to_end(key)
-        self._count("none" if entry.account is None else "found", "hit")
-        return entry.account or False
+        if account is None:
+            self._count("none", "hit")
+            return False
+        self._count("found", "hit")
+        return account
 
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None}.

@@ -401,19 +401,25 @@ class FrameReader:
             held.clear()
         frames: list[Frame] = []
         at, end = 0, len(data)
+        replies = self.allowed.get(_REPLY_KIND, 0)
         try:
             while end - at >= 5:
+                if data[at + 4] == _REPLY_KIND and end - at >= REPLY_OVERHEAD:  # what comes most
+                    size, _, id, flags = _REPLY.unpack_from(data, at)
+                    stop = at + 4 + size
+                    if REPLY_OVERHEAD - 4 <= size <= replies and stop <= end:
+                        frames.append(
+                            ReplyFrame(id, flags & _CLOSE == _CLOSE, data[at + REPLY_OVERHEAD : stop])
+                        )
+                        at = stop
+                        continue
                 size, kind = START.unpack_from(data, at)
                 if not 0 < size <= self.allowed.get(kind, 0):
                     raise BadFrame(f"a frame of kind {kind} and {size} octets was not expected")
                 stop = at + 4 + size
                 if stop > end:
                     break
-                if kind == _REPLY_KIND and size >= 10:
-                    id, flags = _REPLY_REST.unpack_from(data, at + 5)
-                    frames.append(ReplyFrame(id, flags & _CLOSE == _CLOSE, data[at + 14 : stop]))
-                else:
-                    frames.append(_PARSERS[kind](data, at + 5, stop))
+                frames.append(_PARSERS[kind](data, at + 5, stop))
                 at = stop
         except (error, UnicodeDecodeError) as wrong:
             raise BadFrame("a frame is shorter than it says, or its text is not UTF-8") from wrong

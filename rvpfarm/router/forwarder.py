@@ -167,12 +167,12 @@ class Router:
 
     def _carry(self, call: Call, target: Target, account: Account | None, *, first: bool) -> Answered:
         """Refer the caller, or hand the call to the home of C{account} or, without one, to some home."""
-        home = self._home_of(target, account)
+        farm = self._directory.farm()
+        home = self._home_of(target, account, farm.homes)
         if self._sisters and home.id in self._sisters:
             self._count("local")
             return _hand_over(self._sisters[home.id], call, target, account)
         if account is not None and first and not (call.vouched or target.physical):
-            farm = self._directory.farm()
             policy = farm.policy("referral", account.domain)
             if is_referred(policy, farm, call.peer, call.headers.get(b"user-agent", b"")):
                 referral = self._referral(call, target, account, home, farm)
@@ -200,12 +200,11 @@ class Router:
             self._referrals[target.key, target.host, version] = known
         return known.answer
 
-    def _home_of(self, target: Target, account: Account | None) -> Home:
+    def _home_of(self, target: Target, account: Account | None, homes: Mapping[str, Home]) -> Home:
         """
         @raise Busy: there is no such home.
         @raise NotFound: the home that asks is the one that has to answer.
         """
-        homes = self._directory.farm().homes
         home = choose_home(target.key, homes.values()) if account is None else homes.get(account.home)
         if home is None:
             self._count("reject")
