@@ -50,7 +50,7 @@ _EMPTY_LINES = 2
 _LENGTH_DIGITS = 18
 
 #: So many different lines of heads are kept with what they say, if they are no longer than this.
-_KEPT, _KEPT_LENGTH = 10_000, 200
+KEPT, KEPT_LENGTH = 10_000, 200
 
 _Said = TypeVar("_Said")
 _METHODS = frozenset(METHODS)
@@ -153,8 +153,8 @@ class RequestReader:
             return None
         lines = data[:end].split(b"\r\n")
         try:
-            method, target, minor = _openings[lines.pop(0)]
-            headers = dict(map(_fields.__getitem__, lines))
+            method, target, minor = known_openings[lines.pop(0)]
+            headers = dict(map(known_fields.__getitem__, lines))
         except Refusal:
             return None
         end += 4
@@ -340,11 +340,11 @@ def _make_call(head: bytes, lines: list[bytes], limits: Limits) -> Call:
     """Judge the lines of a head; they hold no control characters but tabs."""
     if len(lines) - 1 > limits.fields:
         raise HeadTooLarge("more header fields than allowed here", close=True)
-    method, target, minor = _openings[lines[0]]
+    method, target, minor = known_openings[lines[0]]
     if len(target) > limits.target:
         raise TargetTooLong("the request target is longer than allowed here", close=True)
     del lines[0]
-    headers = dict(map(_fields.__getitem__, lines))
+    headers = dict(map(known_fields.__getitem__, lines))
     if len(headers) != len(lines):
         headers = _join(lines)
     if minor and not headers.get(b"host") and (target[:1] == b"/" or target == b"*"):
@@ -394,7 +394,7 @@ def _check_plain(line: bytes) -> None:
 def _join(lines: list[bytes]) -> dict[bytes, bytes]:
     """The fields of a head in which a name occurs twice."""
     headers: dict[bytes, bytes] = {}
-    for name, value in map(_fields.__getitem__, lines):
+    for name, value in map(known_fields.__getitem__, lines):
         if name not in headers:
             headers[name] = value
         elif name in SINGLE:
@@ -417,15 +417,17 @@ class _Lines(dict[bytes, _Said]):
 
     def __missing__(self, line: bytes) -> _Said:
         said = self._read(line)
-        if len(line) <= _KEPT_LENGTH and line[:13].lower() != b"authorization":
-            if len(self) >= _KEPT:
+        if len(line) <= KEPT_LENGTH and line[:13].lower() != b"authorization":
+            if len(self) >= KEPT:
                 self.clear()
             self[line] = said
         return said
 
 
-_openings = _Lines(_read_opening)
-_fields = _Lines(_read_field)
+#: What request lines say.
+known_openings = _Lines(_read_opening)
+#: What lines that are fields say.
+known_fields = _Lines(_read_field)
 
 
 def _parse_length(text: bytes) -> int:
