@@ -33,6 +33,10 @@ _PAGE = 100
 _BUSY_SECONDS = 0.05
 
 
+def _uncounted(result: str, cache: str) -> None:
+    """Nobody wants to know what was looked up."""
+
+
 class _Entry:
     """What is remembered of one key.
 
@@ -92,6 +96,7 @@ class CachedDirectory(Service):
         self._answer_seconds = answer_seconds
         self._most_questions = questions
         self._metrics = metrics
+        self._count = _uncounted if metrics is None else metrics.directory_read
         self._threads: Threads = threads or ThreadPool(0, 4, "directory")
         self._feed = Feed(
             source,
@@ -214,13 +219,16 @@ class CachedDirectory(Service):
         entry = self._entries.get(key)
         if entry is None or entry.epoch != self._epoch:
             return None
+        account = entry.account
         # who was made just before the directory went down must not be told that he does not exist
-        if entry.account is None and not (self._feed.heard and self._reactor.seconds() < entry.until):
+        if account is None and not (self._feed.heard and self._reactor.seconds() < entry.until):
             return None
         self._entries.move_to_end(key)
-        if self._metrics is not None:
-            self._metrics.directory_read("none" if entry.account is None else "found", "hit")
-        return entry.account or False
+        if account is None:
+            self._count("none", "hit")
+            return False
+        self._count("found", "hit")
+        return account
 
     def find(self, key: str) -> Deferred[Account | None]:
         """The account of the node C{key}, or C{None}.
@@ -372,10 +380,6 @@ class CachedDirectory(Service):
         self._entries.move_to_end(key)
         self._count("found", "stale")
         return succeed(entry.account)
-
-    def _count(self, result: str, cache: str) -> None:
-        if self._metrics is not None:
-            self._metrics.directory_read(result, cache)
 
     # Changes.
 

@@ -50,14 +50,22 @@ def route(
     """
     if policy is None:
         policy = farm.policy("referral", account.domain)
-    if policy == "never":
+    if not is_referred(policy, farm, peer, user_agent) or leads_back(home, farm, asked):
         return Forward(home)
+    return Redirect(place_of(account, home))
+
+
+def is_referred(policy: str, farm: Farm, peer: str, user_agent: bytes) -> bool:
+    """Whether C{policy} has a caller referred, if there is somewhere to refer him to."""
     # cheapest first: this is asked of every call, and nearly every call is forwarded
-    if policy == "auto" and not (follows(user_agent) and is_inside(peer, farm)):
-        return Forward(home)
-    if leads_back(home, farm, asked):
-        return Forward(home)
-    return Redirect(quote(account.physical_url(home), safe="/:%!$&'()*+,;=@~"))
+    if policy == "never":
+        return False
+    return policy != "auto" or (follows(user_agent) and is_inside(peer, farm))
+
+
+def place_of(account: Account, home: Home) -> str:
+    """The URL at which C{home} serves the node of C{account}, as a C{Location} has it."""
+    return quote(account.physical_url(home), safe="/:%!$&'()*+,;=@~")
 
 
 def follows(user_agent: bytes) -> bool:

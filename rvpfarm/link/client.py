@@ -301,7 +301,7 @@ class LinkClient:
             if not pending.whole:
                 self._flows.close(frame.id)
             self._roll.count("answered")
-            pending.deferred.callback(Relayed(frame.wire, frame.close))
+            pending.deferred.callback(frame)
 
     def leaving(self, seconds: int) -> None:
         """The home is about to stop: hold calls for so long, and hang up when it has answered the others."""

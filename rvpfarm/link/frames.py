@@ -67,7 +67,7 @@ from rvpfarm.link.parts import (
     parse_part,
     parse_window,
 )
-from rvpfarm.protocol.calls import Call, Limits
+from rvpfarm.protocol.calls import Call, Limits, Relayed
 
 #: What a home's reply may measure: far more than any list that a node can hold.
 REPLY_LIMIT = 4 * 1024 * 1024
@@ -104,13 +104,13 @@ class CallFrame:
     body: bytes
 
 
-@dataclass(slots=True, eq=False)
-class ReplyFrame:
-    """The answer to the call C{id}; see L{rvpfarm.protocol.calls.Relayed}."""
+class ReplyFrame(Relayed):
+    """The answer to the call C{id}, ready to be passed on."""
 
-    id: int
-    close: bool
-    wire: bytes
+    __slots__ = ("id",)
+
+    def __init__(self, id: int, close: bool, wire: bytes) -> None:
+        self.id, self.close, self.wire = id, close, wire
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,8 +401,18 @@ class FrameReader:
             held.clear()
         frames: list[Frame] = []
         at, end = 0, len(data)
+        replies = self.allowed.get(_REPLY_KIND, 0)
         try:
             while end - at >= 5:
+                if data[at + 4] == _REPLY_KIND and end - at >= REPLY_OVERHEAD:  # what comes most
+                    size, _, id, flags = _REPLY.unpack_from(data, at)
+                    stop = at + 4 + size
+                    if REPLY_OVERHEAD - 4 <= size <= replies and stop <= end:
+                        frames.append(
+                            ReplyFrame(id, flags & _CLOSE == _CLOSE, data[at + REPLY_OVERHEAD : stop])
+                        )
+                        at = stop
+                        continue
                 size, kind = START.unpack_from(data, at)
                 if not 0 < size <= self.allowed.get(kind, 0):
                     raise BadFrame(f"a frame of kind {kind} and {size} octets was not expected")

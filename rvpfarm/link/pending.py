@@ -47,7 +47,11 @@ class Pending:
     whole: ClassVar[bool] = True
 
     def __init__(self, owner: Owner, id: int, call: Call, frame: bytes, until: float) -> None:
-        self.owner, self.id, self.call, self.frame, self.until = owner, id, call, frame, until
+        self.owner = owner
+        self.id = id
+        self.call = call
+        self.frame = frame
+        self.until = until
         self.weight = len(frame)
         self.tries = self.incarnation = 0
         self.hold = 0.0

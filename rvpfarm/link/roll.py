@@ -19,12 +19,17 @@ if TYPE_CHECKING:
 GRAIN_SECONDS = 0.05
 
 
+def _uncounted(outcome: str) -> None:
+    """Nobody wants to know what became of a call."""
+
+
 class Roll:
     """The calls without a reply, in the order in which they were made.
 
     @ivar pending: all of them, by id.
     @ivar unsent: the frames of those that wait to be sent, or to be sent again, by id.
     @ivar weight: of how many octets they are, all together.
+    @ivar count: lets the metrics know what became of a call.
     """
 
     def __init__(
@@ -44,7 +49,8 @@ class Roll:
         self.pending: dict[int, Pending] = {}
         self.unsent: dict[int, bytes] = {}
         self.weight = 0
-        self._peer, self._clock, self._metrics = peer, clock, metrics
+        self._peer, self._clock = peer, clock
+        self.count = _uncounted if metrics is None else metrics.link_calls
         self._dropped, self._expire_others = dropped, expire
         self._expiry: IDelayedCall | None = None
         self._expiry_at = inf
@@ -89,11 +95,6 @@ class Roll:
         self.drop(pending)
         self.count("unreachable")
         pending.deferred.errback(kind(why, maybe_done=maybe_done, echo=echo))
-
-    def count(self, outcome: str) -> None:
-        """Let the metrics know what became of a call."""
-        if self._metrics is not None:
-            self._metrics.link_calls(outcome)
 
     # those whose callers wait no longer
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.gc_collector import GCCollector
@@ -57,10 +57,13 @@ _STRAYS = 64
 _Child = TypeVar("_Child", Count, Spans)
 
 
-class _Family(Generic[_Child]):
-    """A labelled metric with its children at hand, by label value or tuple of label values."""
+class _Family(dict[tuple[str, ...], _Child]):
+    """A labelled metric with its children at hand, by the labels of its labels.
 
-    __slots__ = ("_children", "_common", "_count", "_metric")
+    Beyond the cap, what is missing is counted by the child named C{other}.
+    """
+
+    __slots__ = ("_common", "_count", "_metric")
 
     def __init__(
         self,
@@ -70,24 +73,20 @@ class _Family(Generic[_Child]):
         known: Iterable[tuple[str, ...]] = (),
     ) -> None:
         """
-        @param common: values of the labels that all metrics of the process share.
+        @param common: labels of the labels that all metrics of the process share.
         @param count: how many other labels there are.
         @param known: combinations that are shown from the start, as zero.
         """
         self._metric: Tally[_Child] = metric
-        self._common = common
-        self._count = count
-        self._children: dict[tuple[str, ...], _Child] = {}
-        for values in known:
-            self.child(values)
+        self._common: tuple[str, ...] = common
+        self._count: int = count
+        for labels in known:
+            self.__missing__(labels)
 
-    def child(self, values: tuple[str, ...]) -> _Child:
-        """The child for C{values}; beyond the cap, the one named C{other}."""
-        found = self._children.get(values)
-        if found is None:
-            if len(self._children) >= _STRAYS and self._count:
-                values = ("other",) * self._count
-            found = self._children[values] = self._metric.child((*self._common, *values))
+    def __missing__(self, labels: tuple[str, ...]) -> _Child:
+        if len(self) >= _STRAYS and self._count:
+            labels = ("other",) * self._count
+        found = self[labels] = self._metric.child((*self._common, *labels))
         return found
 
 
@@ -260,8 +259,8 @@ class Metrics:
         if known is None:
             name = verb.decode("ascii") if verb in VERBS else "OTHER"
             known = (
-                self._request_total.child((name, _code(status))),
-                self._request_seconds.child((name,)),
+                self._request_total[(name, _code(status))],
+                self._request_seconds[(name,)],
             )
             if verb in VERBS and status in REASONS:
                 self._requests[verb, status] = known
@@ -273,39 +272,39 @@ class Metrics:
 
         @param reason: C{"queue"}, C{"conn"}, C{"source"}, C{"proxy"} or C{"drain"}.
         """
-        self._rejected.child((reason,)).value += 1
+        self._rejected[reason,].value += 1
 
     def route(self, decision: str) -> None:
         """A call was routed: C{"redirect"}, C{"proxy"}, C{"local"} or C{"reject"}."""
-        self._route.child((decision,)).value += 1
+        self._route[decision,].value += 1
 
     def message(self, ack: str, outcome: str, seconds: float) -> None:
         """A message asking for C{ack} was answered.
 
         @param outcome: such as C{"delivered"}, C{"accepted"}, C{"refused"}, C{"offline"}, C{"slow"}.
         """
-        self._messages.child((ack, outcome)).value += 1
-        self._delivery.child((ack,)).observe(seconds)
+        self._messages[ack, outcome].value += 1
+        self._delivery[ack,].observe(seconds)
 
     def notification(self, outcome: str) -> None:
         """A call-back came to an end, or was dropped, replaced by a newer one, or is tried again."""
-        self._notifications.child((outcome,)).value += 1
+        self._notifications[outcome,].value += 1
 
     def fanout(self, size: int) -> None:
         """A change of presence goes to C{size} watchers."""
-        self._fanout_size.child(()).observe(size)
+        self._fanout_size[()].observe(size)
 
     def fanout_done(self, seconds: float) -> None:
         """The last of them acknowledged it, C{seconds} after the PROPPATCH was accepted."""
-        self._fanout_seconds.child(()).observe(seconds)
+        self._fanout_seconds[()].observe(seconds)
 
     def lease_expired(self, kind: str) -> None:
         """A lease ran out: C{"login"}, C{"property"} (subscriptions) or C{"presence"}."""
-        self._expired.child((kind,)).value += 1
+        self._expired[kind,].value += 1
 
     def lease_renewed(self, kind: str) -> None:
         """A lease was renewed; kinds as for L{lease_expired}."""
-        self._renewed.child((kind,)).value += 1
+        self._renewed[kind,].value += 1
 
     def directory_read(self, result: str, cache: str) -> None:
         """The directory was asked.
@@ -313,26 +312,26 @@ class Metrics:
         @param result: C{"found"}, C{"none"} or C{"failed"}.
         @param cache: C{"hit"}, C{"miss"} or C{"stale"}.
         """
-        self._reads.child((result, cache)).value += 1
+        self._reads[result, cache].value += 1
 
     def directory_seconds(self, seconds: float) -> None:
         """A look-up that the cache could not answer took C{seconds}."""
-        self._read_seconds.child(()).observe(seconds)
+        self._read_seconds[()].observe(seconds)
 
     def auth_failure(self, method: str, cause: str) -> None:
         """A sign-in failed; the first leg, which asks for the challenge, is none."""
-        self._auth.child((method, cause)).value += 1
+        self._auth[method, cause].value += 1
 
     def auth_throttled(self, scope: str) -> None:
         """Credentials were not looked at, for there were too many wrong ones.
 
         @param scope: of the same account and address (C{"pair"}), of the C{"address"} or of the C{"account"}.
         """
-        self._throttled.child((scope,)).value += 1
+        self._throttled[scope,].value += 1
 
     def presence_spared(self) -> None:
         """A state changed, and changed again before anybody was told."""
-        self._spared.child(()).value += 1
+        self._spared[()].value += 1
 
     def outbound(self, verb: bytes, status: int, peer: str) -> None:
         """A request to another machine ended.
@@ -343,39 +342,39 @@ class Metrics:
         known = self._outbounds.get((verb, status, peer))
         if known is None:
             name = verb.decode("ascii") if verb in VERBS else "OTHER"
-            known = self._outbound.child((name, _code(status), peer))
+            known = self._outbound[(name, _code(status), peer)]
             if verb in VERBS and (status in REASONS or not status):
                 self._outbounds[verb, status, peer] = known
         known.value += 1
 
     def call_back_blocked(self, rule: str) -> None:
         """A call-back target was refused by C{rule}."""
-        self._blocked.child((rule,)).value += 1
+        self._blocked[rule,].value += 1
 
     def link_calls(self, outcome: str) -> None:
         """A call over a farm link ended."""
-        self._link.child((outcome,)).value += 1
+        self._link[outcome,].value += 1
 
     def probe(self, seconds: float) -> None:
         """A home was asked whether it is there, and C{seconds} later that was known, or given up."""
-        self._probe_seconds.child(()).observe(seconds)
+        self._probe_seconds[()].observe(seconds)
 
     def journal_commit(self, size: int, seconds: float) -> None:
         """C{size} changes reached the disk together."""
-        self._commit_size.child(()).observe(size)
-        self._commit_seconds.child(()).observe(seconds)
+        self._commit_size[()].observe(size)
+        self._commit_seconds[()].observe(seconds)
 
     def snapshot_write(self, outcome: str) -> None:
         """A snapshot of the directory was C{"written"}, or that C{"failed"}."""
-        self._snapshots.child((outcome,)).value += 1
+        self._snapshots[outcome,].value += 1
 
     def reloaded(self, outcome: str) -> None:
         """Files and settings were read again: C{"done"}, or C{"failed"} for some of them."""
-        self._reloads.child((outcome,)).value += 1
+        self._reloads[outcome,].value += 1
 
     def lag(self, seconds: float) -> None:
         """The reactor ran a timer C{seconds} late."""
-        self._lag.child(()).observe(seconds)
+        self._lag[()].observe(seconds)
 
     def gauge(self, name: str, function: Callable[[], float], **labels: str) -> None:
         """Show C{function()} as C{rvp_<name>}, asked at each scrape, in the scraping thread.

@@ -99,7 +99,7 @@ def parse_hops(headers: Mapping[bytes, bytes]) -> int:
     @raise BadRequest: it is not a positive number.
     """
     value = headers.get(b"rvp-hop-count")
-    if value is None:
+    if value is None or value == b"1":
         return 1
     hops = _decimal(value)
     if not hops:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import ceil
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -12,9 +13,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Home
+from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Farm, Home
 from rvpfarm.directory.names import names_of
-from rvpfarm.directory.referral import Redirect, route
+from rvpfarm.directory.referral import is_referred, leads_back, place_of
 from rvpfarm.link.links import Links
 from rvpfarm.protocol.address import Target, parse_target
 from rvpfarm.protocol.calls import (
@@ -34,6 +35,7 @@ from rvpfarm.protocol.headers import HOP_LIMIT, check_method, parse_hops
 from rvpfarm.router.health import Health, Standing
 from rvpfarm.router.routing import choose_home, referred_to, with_hops
 from rvpfarm.web.reader import parse_head
+from rvpfarm.web.writer import render_reply
 
 if TYPE_CHECKING:
     from rvpfarm.observe.metrics import Metrics
@@ -50,9 +52,24 @@ MOVED_STATUS, MOVED_HEADER = 421, (b"RVP-Farm", b"moved")
 _BINDING = (b"ntlm", b"nego")
 #: Connections of which it is remembered where they proved themselves.
 BOUND_LIMIT = 100_000
+#: Referrals that are kept as they were rendered, for callers ask for the same again and again.
+REFERRALS_LIMIT = 10_000
 
+_NO_KEYWORDS: Mapping[str, object] = MappingProxyType({})
 _MOVED_DIGITS, _REFERRED_DIGITS = b"%d" % MOVED_STATUS, b"302"
 _MOVED_LINE = b"\r\n%b: %b\r\n" % MOVED_HEADER
+
+
+@dataclass(frozen=True, slots=True)
+class _Referral:
+    """Where a caller is referred, as long as the directory says what it said.
+
+    @ivar answer: C{None} if it would lead back here.
+    """
+
+    account: Account
+    farm: Farm
+    answer: Relayed | None
 
 
 class Router:
@@ -86,10 +103,12 @@ class Router:
             before the first call.
         """
         self._directory, self._links, self._clock = directory, links, clock
-        self._metrics, self._own_home, self._sisters = metrics, own_home, sisters
+        self._own_home, self._sisters = own_home, sisters
+        self._count = _uncounted if metrics is None else metrics.route
         self._health = health or Health()
         self._standings = self._health.standings
         self._bound: dict[str, set[str]] = {}
+        self._referrals: dict[tuple[str, str, bytes], _Referral] = {}
         directory.watch(self._changed)
 
     def answer(self, call: Call) -> Answered:
@@ -102,8 +121,8 @@ class Router:
         @raise Busy: the home, or the directory, cannot be reached now.
         """
         check_method(call.method)
-        headers = call.headers
-        target = parse_target(call.target, headers.get(b"host"), names_of(self._directory.farm()))
+        headers, farm = call.headers, self._directory.farm()
+        target = parse_target(call.target, headers.get(b"host"), names_of(farm))
         if call.via is not None:
             # forwarded to us by one whose directory is older or newer than ours: it shall look again
             return Reply(MOVED_STATUS, (MOVED_HEADER,), reason=b"Misdirected Request")
@@ -148,30 +167,44 @@ class Router:
 
     def _carry(self, call: Call, target: Target, account: Account | None, *, first: bool) -> Answered:
         """Refer the caller, or hand the call to the home of C{account} or, without one, to some home."""
-        home = self._home_of(target, account)
+        farm = self._directory.farm()
+        home = self._home_of(target, account, farm.homes)
         if self._sisters and home.id in self._sisters:
             self._count("local")
             return _hand_over(self._sisters[home.id], call, target, account)
         if account is not None and first and not (call.vouched or target.physical):
-            decision = route(
-                account,
-                home,
-                self._directory.farm(),
-                peer=call.peer,
-                user_agent=call.headers.get(b"user-agent", b""),
-                asked=target.host,
-            )
-            if isinstance(decision, Redirect) and not _is_from_server(call):
-                self._count("redirect")
-                return Reply(302, ((b"Location", decision.url.encode("ascii")),))
+            policy = farm.policy("referral", account.domain)
+            if is_referred(policy, farm, call.peer, call.headers.get(b"user-agent", b"")):
+                referral = self._referral(call, target, account, home, farm)
+                if referral is not None:
+                    self._count("redirect")
+                    return referral
         return self._forward(call, target, home, first)
 
-    def _home_of(self, target: Target, account: Account | None) -> Home:
+    def _referral(
+        self, call: Call, target: Target, account: Account, home: Home, farm: Farm
+    ) -> Relayed | None:
+        """The answer that refers the caller to C{home}, unless he is not to be referred after all."""
+        if _is_from_server(call):
+            return None
+        version = b"1.0" if call.headers.get(b"rvp-notifications-version") == b"1.0" else b"0.2"
+        known = self._referrals.get((target.key, target.host, version))
+        if known is None or known.account is not account or known.farm is not farm:
+            answer = None
+            if not leads_back(home, farm, target.host):
+                reply = Reply(302, ((b"Location", place_of(account, home).encode("ascii")),))
+                answer = Relayed(render_reply(reply, version=version))
+            known = _Referral(account, farm, answer)
+            if len(self._referrals) >= REFERRALS_LIMIT:
+                self._referrals.clear()
+            self._referrals[target.key, target.host, version] = known
+        return known.answer
+
+    def _home_of(self, target: Target, account: Account | None, homes: Mapping[str, Home]) -> Home:
         """
         @raise Busy: there is no such home.
         @raise NotFound: the home that asks is the one that has to answer.
         """
-        homes = self._directory.farm().homes
         home = choose_home(target.key, homes.values()) if account is None else homes.get(account.home)
         if home is None:
             self._count("reject")
@@ -195,8 +228,9 @@ class Router:
         return carried.addCallbacks(
             self._answered,
             self._failed,
-            callbackArgs=(call, target, home, standing, first),
-            errbackArgs=(call, standing),
+            (call, target, home, standing, first),
+            _NO_KEYWORDS,
+            (call, standing),
         )
 
     def _check_standing(self, home: Home) -> Standing:
@@ -279,9 +313,9 @@ class Router:
             self._links.retain(homes)
             self._health.retain(homes)
 
-    def _count(self, decision: str) -> None:
-        if self._metrics is not None:
-            self._metrics.route(decision)
+
+def _uncounted(decision: str) -> None:
+    """Nobody wants to know how a call was routed."""
 
 
 def _hand_over(take: Take, call: Call, target: Target, account: Account | None) -> Answered:

@@ -13,6 +13,8 @@ from rvpfarm.directory.referral import leads_back
 from rvpfarm.protocol.address import Target, parse_location
 from rvpfarm.protocol.calls import BadRequest, Busy
 
+_FIRST_HOP, _SECOND_HOP = b"\r\nRVP-Hop-Count: 1\r\n", b"\r\nRVP-Hop-Count: 2\r\n"
+
 
 def referred_to(location: bytes, target: Target, home: Home, farm: Farm) -> Home | None:
     """Where the referral (302) leads that C{home} gave as its answer (protocol notes 10.3).
@@ -57,6 +59,8 @@ def with_hops(head: bytes, hops: int) -> bytes:
 
     @param head: judged by the strict reader, so that the field is there once at most and in one line.
     """
+    if hops == 2 and _FIRST_HOP in head:  # as nearly all clients write it
+        return head.replace(_FIRST_HOP, _SECOND_HOP, 1)
     start = head.find(b"\nRVP-Hop-Count:")
     if start < 0:
         start = head.lower().find(b"\nrvp-hop-count:")

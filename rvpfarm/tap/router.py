@@ -14,6 +14,7 @@ from rvpfarm.link.parts import WHOLE_LIMIT
 from rvpfarm.observe.status import Status
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.router.forwarder import Router
+from rvpfarm.router.garbage import GarbagePace
 from rvpfarm.router.health import Health
 from rvpfarm.router.probing import Prober
 from rvpfarm.tap.daemon import (
@@ -122,6 +123,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     metrics.gauge("queue_depth", lambda: links.held, queue="held")
     homes = Homes(health, directory, reactor)
     router = Router(directory, links, clock=reactor, metrics=metrics, health=health)
+    GarbagePace().setServiceParent(top)
     Prober(directory, links, health, clock=reactor, metrics=metrics).setServiceParent(top)
     calls = CallFactory(
         router.answer,

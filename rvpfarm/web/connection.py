@@ -99,6 +99,8 @@ class CallProtocol(Protocol):
         self._forwards = False  # a proxy's that is believed: each call has a caller of its own
         self._source: str | None = None  # where it is counted
         self._reader = RequestReader(factory.limits, factory.stream_over)
+        self._seconds = factory.seconds
+        self._pipelined, self._idle_seconds = factory.limits.pipelined, factory.limits.idle_seconds
         self._stage = Stage.IDLE
         self._turns: list[_Turn] = []  # begun, in the order of their answers
         self._waiting: list[Call] = []  # read, not begun
@@ -147,6 +149,8 @@ class CallProtocol(Protocol):
                 self._busy = True
                 self._begin(calls[0])
                 self._busy = False
+                if self._at_ease():
+                    return
             else:
                 self._waiting.extend(calls)
             self._watch_stage(progress=bool(calls))
@@ -158,7 +162,7 @@ class CallProtocol(Protocol):
             self._stalled = True
             if self._rest is not None:
                 self._rest.pause()
-            self._expect(self.factory.seconds() + STALL_SECONDS)
+            self._expect(self._seconds() + STALL_SECONDS)
             self._regulate()
 
     def resumeProducing(self) -> None:
@@ -232,9 +236,21 @@ class CallProtocol(Protocol):
 
     # from calls to answers
 
+    def _at_ease(self) -> bool:
+        """Wait for the next call, if nothing else is to be done: nearly always after a call, or an answer."""
+        if (
+            not self._reader.idle
+            or len(self._turns) >= self._pipelined
+            or (self._waiting or self._unread or self._deaf or self._stalled or self._last or self._closing)
+        ):
+            return False
+        self._stage = Stage.IDLE
+        self._expect(inf if self._turns else self._seconds() + self._idle_seconds)
+        return True
+
     def _go_on(self) -> None:
         """Do what can be done now: begin what waits, answer what is refused, say what may be sent."""
-        if self._busy or self._closing:
+        if self._busy or self._closing or self._at_ease():
             return
         if self._waiting or self._unread:
             self._busy = True
@@ -251,7 +267,7 @@ class CallProtocol(Protocol):
             elif reader.wants_continue and not self._turns:
                 reader.wants_continue = False
                 self.transport.write(_CONTINUE)
-                self._expect(self.factory.seconds() + self.factory.limits.body_seconds)
+                self._expect(self._seconds() + self.factory.limits.body_seconds)
         self._regulate()
 
     @property
@@ -260,7 +276,7 @@ class CallProtocol(Protocol):
         return self._body is not None and not self._body.complete
 
     def _pump(self) -> None:
-        limit = self.factory.limits.pipelined
+        limit = self._pipelined
         while not (self._stalled or self._last or self._closing or len(self._turns) >= limit):
             if self._body is not None and self._body.full:
                 return
@@ -288,7 +304,7 @@ class CallProtocol(Protocol):
             admission = factory.long
             self._body = call.stream
             call.stream.drained = self._go_on
-        turn = _Turn(call, factory.seconds(), admission)
+        turn = _Turn(call, self._seconds(), admission)
         if (call.minor == 0 or b"connection" in call.headers) and _is_last(call):
             turn.close = self._last = True
         if admission.in_work >= admission.limit:
@@ -312,7 +328,9 @@ class CallProtocol(Protocol):
         if self._turns:
             self._turns.append(turn)
         else:
-            self._write(turn)
+            self.transport.write(turn.wire)
+            if turn.close:
+                self._end()
 
     def _answered(self, result: Reply | Relayed | Failure, turn: _Turn) -> None:
         turn.room.in_work -= 1
@@ -360,10 +378,13 @@ class CallProtocol(Protocol):
                 turn.close = self._last = True
         close = turn.close or (factory.draining and self._says_goodbye(turn))
         try:
-            wire = render_reply(reply, version=version, close=close, keep_alive=keep)
-            status = reply.status
-            turn.close = close or reply.close
-            if reply.__class__ is Streamed:
+            close = close or reply.close
+            if isinstance(reply, Relayed) and not (close or keep):
+                wire = reply.wire  # as it came, and as nearly all do
+            else:
+                wire = render_reply(reply, version=version, close=close, keep_alive=keep)
+            status, turn.close = reply.status, close
+            if isinstance(reply, Streamed):
                 turn.answer = reply.rest
         except Exception:  # an answer that cannot be written is a bug like any other
             self._log.failure("the answer to {method} cannot be written", method=method)
@@ -377,7 +398,7 @@ class CallProtocol(Protocol):
                 turn.answer = None
         turn.wire = wire
         if factory.metrics is not None:
-            factory.metrics.request(method, status, factory.seconds() - turn.started)
+            factory.metrics.request(method, status, self._seconds() - turn.started)
 
     def _says_goodbye(self, turn: _Turn) -> bool:
         """While draining: does this answer the last that has arrived?  Then the connection ends with it."""
@@ -395,15 +416,10 @@ class CallProtocol(Protocol):
             if turns[0].answer is not None:
                 self._write_begin(turns[0], cast(Rest, turns[0].answer))
                 return
-            self._write(turns.pop(0))
-        if not (turns or self._closing or self._stalled) and self._stage is Stage.IDLE:
-            self._expect_input()
-
-    def _write(self, turn: _Turn) -> None:
-        assert turn.wire is not None
-        self.transport.write(turn.wire)
-        if turn.close:
-            self._end()
+            turn = turns.pop(0)
+            self.transport.write(turn.wire)
+            if turn.close:
+                self._end()
 
     def _write_begin(self, turn: _Turn, rest: Rest) -> None:
         """Write the beginning of an answer, and let the rest come as fast as the peer fetches it."""
@@ -445,7 +461,7 @@ class CallProtocol(Protocol):
         if self._streaming:
             self._refuse_body(refusal)
         else:
-            turn = _Turn(None, self.factory.seconds(), self.factory.admission)
+            turn = _Turn(None, self._seconds(), self.factory.admission)
             turn.close = True
             self._complete(turn, refusal.reply())
             self._turns.append(turn)
@@ -478,7 +494,7 @@ class CallProtocol(Protocol):
         sending = self._discarded or self._waiting or self._unread or self._reader.stage is not Stage.IDLE
         self._drop()
         transport = self.transport
-        self._expect(self.factory.seconds() + (STALL_SECONDS if self._stalled else LINGER_SECONDS))
+        self._expect(self._seconds() + (STALL_SECONDS if self._stalled else LINGER_SECONDS))
         if self in self.factory.connections:
             transport.unregisterProducer()
         if self._deaf:
@@ -534,7 +550,7 @@ class CallProtocol(Protocol):
             or self._unread
             or (self._body is not None and self._body.full)
             or self._discarded > _DISCARDED
-            or len(self._turns) >= self.factory.limits.pipelined
+            or len(self._turns) >= self._pipelined
         )
         if deaf is not self._deaf:
             self._deaf = deaf
@@ -562,13 +578,13 @@ class CallProtocol(Protocol):
         if self._deaf or self._last or self._reader.wants_continue:
             self._expect(inf)
         elif stage is Stage.HEAD:
-            self._expect(self.factory.seconds() + limits.head_seconds)
+            self._expect(self._seconds() + limits.head_seconds)
         elif stage is Stage.BODY:
-            self._expect(self.factory.seconds() + limits.body_seconds)
+            self._expect(self._seconds() + limits.body_seconds)
         elif self._turns:
             self._expect(inf)
         else:
-            self._expect(self.factory.seconds() + limits.idle_seconds)
+            self._expect(self._seconds() + self._idle_seconds)
 
     def _overdue(self) -> None:
         if self._closing or self._stalled:

@@ -11,7 +11,9 @@ Responses are read by L{rvpfarm.web.responses}, the chunked coding by L{rvpfarm.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
+from typing import TypeVar
 
 from rvpfarm.protocol.calls import (
     METHODS,
@@ -27,6 +29,7 @@ from rvpfarm.protocol.streams import BodyStream
 from rvpfarm.web.chunks import ChunkedBody
 from rvpfarm.web.fields import (
     HOST,
+    PLAIN,
     SINGLE,
     SPELLINGS,
     TOKEN,
@@ -46,6 +49,10 @@ _EMPTY_LINES = 2
 #: More digits than any length needs; too few to overflow anything.
 _LENGTH_DIGITS = 18
 
+#: So many different lines of heads are kept with what they say, if they are no longer than this.
+KEPT, KEPT_LENGTH = 10_000, 200
+
+_Said = TypeVar("_Said")
 _METHODS = frozenset(METHODS)
 _MINORS = {b"HTTP/1.1": 1, b"HTTP/1.0": 0}
 _DEFAULTS = Limits()
@@ -66,6 +73,7 @@ class RequestReader:
 
     @ivar refusal: why the stream cannot be read further, once that is so.  It is to be answered after
         the calls that came before it; whatever follows is thrown away.
+    @ivar idle: nothing has begun to arrive, and nothing is refused.
     @ivar wants_continue: the caller waits for C{100 Continue} before it sends the body.  Whoever sends
         that clears it.
     """
@@ -80,6 +88,7 @@ class RequestReader:
         "_loose",
         "_searched",
         "_whole",
+        "idle",
         "refusal",
         "wants_continue",
     )
@@ -91,6 +100,7 @@ class RequestReader:
             has come; none if C{None}.
         """
         self.refusal: Refusal | None = None
+        self.idle = True
         self.wants_continue = False
         self._limits = limits
         self._whole = limits.body if stream_over is None else min(limits.body, stream_over)
@@ -119,13 +129,47 @@ class RequestReader:
         @return: the calls that are complete now, or whose bodies will follow, without C{peer} and
             C{connection}.
         """
+        if self.idle:
+            call = self._take_whole(data)
+            if call is not None:
+                return [call]
         calls: list[Call] = []
         if self.refusal is None:
             try:
                 self._read(data, calls)
             except Refusal as refusal:
                 self._stop(refusal)
+            self.idle = not self._buffer and self._call is None and self.refusal is None
         return calls
+
+    def _take_whole(self, data: bytes) -> Call | None:
+        """The call that C{data} is, if it is one, all of it and no more, as is usual.
+
+        What is unusual in any way is left to L{_read}, which then knows what it is or refuses it.
+        """
+        limits = self._limits
+        end = data.find(b"\r\n\r\n", 0, limits.head)
+        if end < 0 or self._loose:
+            return None
+        lines = data[:end].split(b"\r\n")
+        try:
+            method, target, minor = known_openings[lines.pop(0)]
+            headers = dict(map(known_fields.__getitem__, lines))
+        except Refusal:
+            return None
+        end += 4
+        if (
+            headers.get(b"content-length", b"0") != b"%d" % (len(data) - end)
+            or len(data) - end > self._whole
+            or b"transfer-encoding" in headers
+            or b"expect" in headers
+            or not (headers.get(b"host") or not minor)
+            or not len(headers) == len(lines) <= limits.fields
+            or not len(target) <= limits.target
+        ):
+            return None
+        self._empty_lines = 0
+        return Call(method, target, headers, data[end:], minor, data[:end])
 
     def _stop(self, refusal: Refusal) -> None:
         self.refusal = refusal.with_traceback(None)  # whose frames would keep the data
@@ -296,8 +340,23 @@ def _make_call(head: bytes, lines: list[bytes], limits: Limits) -> Call:
     """Judge the lines of a head; they hold no control characters but tabs."""
     if len(lines) - 1 > limits.fields:
         raise HeadTooLarge("more header fields than allowed here", close=True)
+    method, target, minor = known_openings[lines[0]]
+    if len(target) > limits.target:
+        raise TargetTooLong("the request target is longer than allowed here", close=True)
+    del lines[0]
+    headers = dict(map(known_fields.__getitem__, lines))
+    if len(headers) != len(lines):
+        headers = _join(lines)
+    if minor and not headers.get(b"host") and (target[:1] == b"/" or target == b"*"):
+        raise broken("HTTP/1.1 without Host")
+    return Call(method, target, headers, b"", minor, head)
+
+
+def _read_opening(line: bytes) -> tuple[bytes, bytes, int]:
+    """The method, the target and the minor version of a request line."""
+    _check_plain(line)
     try:
-        method, target, version = lines[0].split(b" ")
+        method, target, version = line.split(b" ")
     except ValueError:
         raise broken("the request line is not a method, a target and a version") from None
     minor = _MINORS.get(version)
@@ -305,39 +364,70 @@ def _make_call(head: bytes, lines: list[bytes], limits: Limits) -> Call:
         raise _strange_version(version)
     if method not in _METHODS and (not method or method.translate(None, TOKEN)):
         raise broken("the method has an impossible name")
-    if len(target) > limits.target:
-        raise TargetTooLong("the request target is longer than allowed here", close=True)
-    headers: dict[bytes, bytes] = {}
-    spellings = SPELLINGS
-    fields = iter(lines)
-    next(fields)
-    for line in fields:
-        spelled, colon, value = line.partition(b":")
-        name = spellings.get(spelled) or field_name(spelled)
-        if not colon:
-            raise broken("a header line without a colon")
-        if name in headers:
-            if name in SINGLE:
-                raise broken("a header field that may occur once occurs twice")
-            headers[name] += b", " + value.strip()
-        else:
-            headers[name] = value.strip()  # only spaces and tabs are left to strip
-    _check_target(target, headers.get(b"host"), minor)
-    return Call(method, target, headers, b"", minor, head)
-
-
-def _check_target(target: bytes, host: bytes | None, minor: int) -> None:
     if not target or target.translate(None, VISIBLE):
         raise broken("the request target is no URL")
-    if host and host.translate(None, HOST):
+    if not target.startswith(b"/") and target != b"*":
+        scheme, _, rest = target.partition(b"://")
+        if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?", b"#"):
+            raise broken("the request target is neither a path nor an http URL")
+    return method, target, minor
+
+
+def _read_field(line: bytes) -> tuple[bytes, bytes]:
+    """The lower-cased name of a field, and its value."""
+    _check_plain(line)
+    spelled, colon, value = line.partition(b":")
+    name = SPELLINGS.get(spelled) or field_name(spelled)
+    if not colon:
+        raise broken("a header line without a colon")
+    value = value.strip()  # only spaces and tabs are left to strip
+    if name == b"host" and value.translate(None, HOST):
         raise broken("Host is no host name")
-    if target.startswith(b"/") or target == b"*":
-        if minor and not host:
-            raise broken("HTTP/1.1 without Host")
-        return
-    scheme, _, rest = target.partition(b"://")
-    if scheme.lower() not in (b"http", b"https") or rest[:1] in (b"", b"/", b"?", b"#"):
-        raise broken("the request target is neither a path nor an http URL")
+    return name, value
+
+
+def _check_plain(line: bytes) -> None:
+    if line.translate(None, PLAIN):
+        raise broken("a control character in the head")
+
+
+def _join(lines: list[bytes]) -> dict[bytes, bytes]:
+    """The fields of a head in which a name occurs twice."""
+    headers: dict[bytes, bytes] = {}
+    for name, value in map(known_fields.__getitem__, lines):
+        if name not in headers:
+            headers[name] = value
+        elif name in SINGLE:
+            raise broken("a header field that may occur once occurs twice")
+        else:
+            headers[name] += b", " + value
+    return headers
+
+
+class _Lines(dict[bytes, _Said]):
+    """What lines of heads say.  Callers write the same ones again and again: the first time they are read.
+
+    Only what was read and found good is kept, by all of its octets, and nothing that proves who somebody is.
+    """
+
+    __slots__ = ("_read",)
+
+    def __init__(self, read: Callable[[bytes], _Said]) -> None:
+        self._read = read
+
+    def __missing__(self, line: bytes) -> _Said:
+        said = self._read(line)
+        if len(line) <= KEPT_LENGTH and line[:13].lower() != b"authorization":
+            if len(self) >= KEPT:
+                self.clear()
+            self[line] = said
+        return said
+
+
+#: What request lines say.
+known_openings = _Lines(_read_opening)
+#: What lines that are fields say.
+known_fields = _Lines(_read_field)
 
 
 def _parse_length(text: bytes) -> int:

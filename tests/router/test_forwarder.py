@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from prometheus_client import CollectorRegistry
@@ -30,6 +31,7 @@ from rvpfarm.protocol.calls import (
 from rvpfarm.router.forwarder import Router
 from rvpfarm.router.routing import choose_home
 from rvpfarm.web.reader import parse_head
+from rvpfarm.web.writer import render_reply
 from tests.support.directory import FakeDirectory, make_account, make_farm
 from tests.support.network import Network
 
@@ -275,7 +277,7 @@ class ReferringTests(RouterTestCase):
         """The reply is that of protocol notes 10.1, and no home is asked."""
         (reply,) = self.ask(b"SUBSCRIBE", b"/instmsg/aliases/petra", b"User-Agent: msmsgs/5.1.0.639")
         url = b"http://hs2.fabrik.example/instmsg/local/im.fabrik.example/instmsg/aliases/petra"
-        self.assertEqual((reply.status, reply.headers, reply.body), (302, ((b"Location", url),), b""))
+        self.assertEqual(render_reply(reply), render_reply(Reply(302, ((b"Location", url),))))
         self.assertEqual((self.network.attempts, self.routes()), (0, {"redirect": 1}))
 
     def test_forwarded(self) -> None:
@@ -288,6 +290,26 @@ class ReferringTests(RouterTestCase):
         self.network.pump()
         self.assertEqual(sum(len(seen) for seen in self.seen.values()), 3)
         self.assertTrue(self.seen["hs2"][1].vouched or self.seen["hs2"][0].vouched)
+
+    def test_moved(self) -> None:
+        """Who lives elsewhere now is referred there, and so it is when a home is called otherwise."""
+        ask = (b"SUBSCRIBE", b"/instmsg/aliases/petra", b"User-Agent: msmsgs/5.1.0.639")
+        self.ask(*ask)
+        self.directory.move(PETRA, HS1)
+        self.directory.remembered[PETRA] = make_account(PETRA, HS1)
+        (reply,) = self.ask(*ask)
+        self.assertIn(b"\r\nLocation: http://hs1.fabrik.example/", render_reply(reply))
+        renamed = replace(HS1, host="hs9.fabrik.example")
+        self.directory.set_farm(make_farm([Domain("im.fabrik.example")], [renamed, HS2], **self.policies))
+        (reply,) = self.ask(*ask)
+        self.assertIn(b"\r\nLocation: http://hs9.fabrik.example/", render_reply(reply))
+
+    def test_versions(self) -> None:
+        """Each caller is answered in the version that it speaks, whoever asked before."""
+        ask = (b"SUBSCRIBE", b"/instmsg/aliases/petra", b"User-Agent: msmsgs/5.1.0.639")
+        for version in (b"0.2", b"1.0", b"0.2"):
+            (reply,) = self.ask(*ask, b"RVP-Notifications-Version: " + version)
+            self.assertIn(b"\r\nRVP-Notifications-Version: %b\r\n" % version, render_reply(reply))
 
     def test_servers(self) -> None:
         """A server is never referred, whatever the policy: servers do not follow."""

@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.protocol.calls import METHODS, Call, Limits, Refusal
 from rvpfarm.web.chunks import EXTENSIONS_LIMIT, TRAILERS_LIMIT
-from rvpfarm.web.reader import RequestReader, Stage, parse_head
+from rvpfarm.web.reader import KEPT, KEPT_LENGTH, RequestReader, Stage, known_fields, parse_head
 
 LIMITS = Limits()
 SMALL = Limits(target=40, head=200, fields=5, body=64)
@@ -407,6 +407,69 @@ _pieces = st.lists(
     max_size=14,
 ).map(b"".join)
 _cuts = st.lists(st.integers(0, 600), max_size=12)
+
+
+class KnownLinesTests(SynchronousTestCase):
+    """Lines that were read before are not read again, and that changes nothing."""
+
+    #: What is unusual about it, so that the quick way must leave it to the careful one.
+    UNUSUAL = (
+        NOTIFY.replace(b": 11", b": 011"),
+        NOTIFY.replace(b"Content-Length", b"content-length"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\nContent-Length: 11\r\n\r\n"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\nAccept: a\r\nAccept: b\r\n\r\n"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\nX: a\x00b\r\n\r\n"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\nX: a\nb: c\r\n\r\n"),
+        NOTIFY.replace(b"\r\n\r\n", b"\r\n folded\r\n\r\n"),
+        NOTIFY.replace(b"Host: im", b"Host: im,"),
+        NOTIFY.replace(b"Host", b"X-Host"),
+        NOTIFY.replace(b"HTTP/1.1", b"HTTP/1.0").replace(b"Host", b"X-Host"),
+        NOTIFY.replace(b"\r\n", b"\n"),
+        b"\r\n" + NOTIFY,
+        NOTIFY + b"\r\n",
+        NOTIFY + NOTIFY,
+        NOTIFY[:-1],
+        LOGIN.replace(b"Content-Length: 0\r\n", b""),
+    )
+
+    def test_whole(self) -> None:
+        """A request that arrives whole is read as one that comes octet by octet, the second time too."""
+        for wire in (NOTIFY, LOGIN, *self.UNUSUAL):
+            slow = RequestReader(LIMITS)
+            expected = seen([call for at in range(len(wire)) for call in slow.feed(wire[at : at + 1])])
+            for _ in range(2):
+                calls, reader = read(wire)
+                self.assertEqual(seen(calls), expected, wire)
+                self.assertEqual(reader.stage, slow.stage, wire)
+                self.assertEqual(
+                    reader.refusal and reader.refusal.status, slow.refusal and slow.refusal.status, wire
+                )
+
+    def test_apart(self) -> None:
+        """Two calls share no fields: what is done to those of one is not seen in the other."""
+        reader = RequestReader(LIMITS)
+        (first,) = reader.feed(NOTIFY)
+        first.headers[b"host"] = b"elsewhere"
+        (second,) = reader.feed(NOTIFY)
+        self.assertEqual(second.headers[b"host"], b"im.fabrik.example")
+
+    def test_credentials(self) -> None:
+        """What proves who somebody is is not kept, however it is spelled."""
+        for name in (b"Authorization", b"AUTHORIZATION", b"authorization"):
+            line = name + b": Basic cGV0cmE6c2VjcmV0"
+            ((call,), _) = read(NOTIFY.replace(b"\r\n\r\n", b"\r\n" + line + b"\r\n\r\n"))
+            self.assertIn(b"authorization", call.headers)
+            self.assertNotIn(line, known_fields)
+
+    def test_bounded(self) -> None:
+        """However many different lines come, or how long, only so many are kept."""
+        for number in range(KEPT + 10):
+            read(NOTIFY.replace(b"\r\n\r\n", b"\r\nX: %d\r\n\r\n" % number))
+        self.assertLessEqual(len(known_fields), KEPT)
+        long = b"X: " + b"y" * KEPT_LENGTH
+        read(NOTIFY.replace(b"\r\n\r\n", b"\r\n" + long + b"\r\n\r\n"))
+        self.assertNotIn(long, known_fields)
 
 
 class SegmentTests(SynchronousTestCase):
