@@ -7,13 +7,14 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.address_verbs import user
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
+from rvpfarm.admin.privacy_verbs import user
 from rvpfarm.admin.server_verbs import home, router
+from rvpfarm.admin.session_verbs import session
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 
@@ -70,7 +71,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit, status):
+for noun in (domain, home, router, user, node, session, policy, network, dns, audit, status):
     rvpfarm.add_command(noun)
 
 

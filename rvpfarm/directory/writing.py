@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -287,6 +287,11 @@ class Writing(Reading):
         self._after["dropped"] = {"schemes": sorted(schemes), "accounts": len(losing)}
         self._keys.update((row.key, None) for row in losing)
         return len(losing)
+
+    def note(self, before: Mapping[str, object], after: Mapping[str, object]) -> None:
+        """Put on the trail what is changed elsewhere, such as at a running home, and not in the directory."""
+        self._before.update(before)
+        self._after.update(after)
 
     def bind_key(self) -> None:
         """Remember which farm key seals the secrets here, so that another one is noticed at once."""

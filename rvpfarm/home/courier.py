@@ -194,6 +194,16 @@ class Courier:
         line = self._lines.get(name)
         return line is not None and line.dead
 
+    def condition(self, name: str) -> tuple[str, int]:
+        """How it is with the destination of that name, in a word, and how many letters wait for it."""
+        line = self._lines.get(name)
+        if line is None:
+            return "ok", 0
+        waiting = len(line.queue) + len(line.retries)
+        if line.dead:
+            return "dead", waiting
+        return ("retrying" if line.retries else "waiting" if line.queue else "ok"), waiting
+
     def revive(self, host: str) -> None:
         """A client called from C{host}: what is there may be reached again (6.5)."""
         for name in self._dead.pop(host, ()):

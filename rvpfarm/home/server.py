@@ -248,6 +248,16 @@ class Home(Service):
         finally:
             self.keeper.settle(node)
 
+    def enact(self, node: Node, outcome: Outcome) -> Reply | Deferred[Reply | Relayed]:
+        """Do to C{node} what an administrator decided; answered when it is on disk.
+
+        @raise Busy: the journal is full.
+        """
+        try:
+            return self._perform(node, outcome, self._clock.seconds())
+        finally:
+            self.keeper.settle(node)
+
     def _decide(self, node: Node, visit: Visit) -> Outcome:
         """What the call does to the node."""
         method = visit.call.method

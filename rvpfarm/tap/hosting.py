@@ -22,6 +22,7 @@ from rvpfarm.auth.keys import FarmKey
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.directory.model import Home as Record
+from rvpfarm.home.control import Control
 from rvpfarm.home.delivery import Sender
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.server import Home
@@ -92,7 +93,7 @@ class Hosted:
         )
         self.answer: Answer = self.home.answer
         self.taken = LinkFactory(
-            self.home.answer,
+            Control(self.home, record.id, shared.directory, shared.reactor).answer,
             key=shared.key.link,
             name=record.id,
             incarnation=0,
