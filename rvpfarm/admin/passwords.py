@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rvpfarm.admin.checks import Refused, check_password, enumerate_names
 from rvpfarm.auth.digest import SCHEMES
 from rvpfarm.auth.logins import NT, make_verifiers
-from rvpfarm.directory.model import Account, Farm
+from rvpfarm.directory.model import Account, Farm, Verifier
 from rvpfarm.directory.reading import Kept
 from rvpfarm.directory.writing import Writing
 
@@ -92,8 +92,19 @@ def put_password(writing: Writing, farm: Farm, account: Account, password: str) 
 
     @raise Refused: the password is too weak, or nothing may be kept of it.
     """
-    check_password(password, account.alias, int(farm.policy("password-length", account.domain)))
     own = writing.kept(account.id).policies
+    writing.put_verifiers(account, verifiers_for(farm, account, own, password))
+
+
+def verifiers_for(
+    farm: Farm, account: Account, own: Mapping[str, str], password: str
+) -> tuple[Verifier, ...]:
+    """What is to be kept of C{password}, by the policies.
+
+    @param own: settings of the account's own.
+    @raise Refused: the password is too weak, or nothing may be kept of it.
+    """
+    check_password(password, account.alias, int(farm.policy("password-length", account.domain)))
     may = {name: policy_for(farm, account.domain, own, name) == ALLOWED for name in KEEPING}
     if not any(may.values()):
         raise Refused(
@@ -101,10 +112,9 @@ def put_password(writing: Writing, farm: Farm, account: Account, password: str) 
             f'"rvpfarm policy set {next(iter(KEEPING))} {ALLOWED}" permits it'
         )
     domain = farm.domains[account.domain]
-    made = make_verifiers(
+    return make_verifiers(
         account.alias, domain, password, digest=may["digest-verifiers"], nt=may["nt-hashes"]
     )
-    writing.put_verifiers(account, made)
 
 
 def enforce(writing: Writing, name: str) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import secrets
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from rvpfarm.admin.actors import default_actor
 from rvpfarm.admin.checks import (
@@ -73,6 +74,19 @@ class Plan:
     returning: bool
 
 
+class Known(Protocol):
+    """Where it is looked up what is there already: a L{Reading}, or what was read of one beforehand."""
+
+    def account(self, key: str) -> Account | None:
+        """The account of the node C{key}."""
+
+    def account_by_address(self, address: str) -> Account | None:
+        """The account with that IM address, in whatever letter case."""
+
+    def home_loads(self) -> Mapping[str, int]:
+        """How many accounts each home has, by its id; only homes that take new ones."""
+
+
 def generate_password(least: int = 0) -> str:
     """A new password of 72 bits or more that can be read out and typed.
 
@@ -98,7 +112,7 @@ def plan_user(
     @raise Refused: see the sentence.
     """
     with store.read() as reading:
-        return _plan(reading, reading.farm(), address, home, domain, display_name, email, form)
+        return plan_for(reading, reading.farm(), address, home, domain, display_name, email, form)
 
 
 def enable_user(
@@ -126,7 +140,7 @@ def enable_user(
     """
     with store.change(actor or default_actor(), "user enable", address) as writing:
         farm = writing.farm()
-        plan = _plan(writing, farm, address, home, domain, display_name, email, form)
+        plan = plan_for(writing, farm, address, home, domain, display_name, email, form)
         account = plan.account
         writing.subject = account.address
         if plan.returning:
@@ -252,9 +266,9 @@ def list_lacking(store: Store, domain: str | None = None, home: str | None = Non
     return [view for view in views if view.password.remedy]
 
 
-def account_meant(reading: Reading, farm: Farm, address: str, domain: str | None = None) -> Account | None:
+def account_meant(known: Known, farm: Farm, address: str, domain: str | None = None) -> Account | None:
     """The account meant by C{address}: its IM address, or its name in the domain that the rest means."""
-    account = reading.account_by_address(address.strip())
+    account = known.account_by_address(address.strip())
     if account is not None and domain is None:
         return account
     alias, host = split_address(address)
@@ -265,15 +279,15 @@ def account_meant(reading: Reading, farm: Farm, address: str, domain: str | None
         meant = [] if served is None else [served]
     else:
         meant = list(farm.domains.values())
-    found = [reading.account(f"{one.name}{ALIASES}{alias}".lower()) for one in meant]
+    found = [known.account(f"{one.name}{ALIASES}{alias}".lower()) for one in meant]
     accounts = [one for one in found if one is not None]
     if len(accounts) > 1:
         raise Refused(f'"{alias}" is a user of {enumerate_names(one.domain for one in accounts)}; say which')
     return accounts[0] if accounts else None
 
 
-def _plan(
-    reading: Reading,
+def plan_for(
+    known: Known,
     farm: Farm,
     address: str,
     home: str | None,
@@ -286,7 +300,7 @@ def _plan(
 
     @raise Refused: it cannot be done.
     """
-    old = account_meant(reading, farm, address, domain)
+    old = account_meant(known, farm, address, domain)
     if old is not None and old.enabled:
         raise Refused(
             f"{old.address} is enabled already, on home {farm.homes[old.home].name}; "
@@ -297,8 +311,8 @@ def _plan(
         account = replace(old, enabled=True, home=chosen.id, verifiers=())
     else:
         naming = derive(address, farm.domains, domain, form)
-        chosen = choose_home(reading, farm, home)
-        account = _new_account(reading, naming, chosen)
+        chosen = choose_home(known, farm, home)
+        account = _new_account(known, naming, chosen)
     if display_name is not None:
         account = replace(account, display_name=check_text(display_name, "display name"))
     if email is not None:
@@ -317,22 +331,22 @@ def existing_user(reading: Reading, address: str) -> Account:
     return account
 
 
-def choose_home(reading: Reading, farm: Farm, name: str | None) -> Home:
+def choose_home(known: Known, farm: Farm, name: str | None) -> Home:
     """The home called C{name}, or the one with the fewest accounts."""
     if name is not None:
         return home_named(farm, name)
-    loads = reading.home_loads()
+    loads = known.home_loads()
     if not loads:
         raise Refused(NO_HOME)
     return min((farm.homes[home_id] for home_id in loads), key=lambda home: (loads[home.id], home.name))
 
 
-def _new_account(reading: Reading, naming: Naming, home: Home) -> Account:
+def _new_account(known: Known, naming: Naming, home: Home) -> Account:
     """The account that C{naming} describes.
 
     @raise Refused: somebody else has that address or URL.
     """
-    holder = reading.account(naming.key) or reading.account_by_address(naming.address)
+    holder = known.account(naming.key) or known.account_by_address(naming.address)
     if holder is not None:
         raise Refused(f'"{naming.address}" is taken by {holder.address} ({holder.url}); use another name')
     return Account(

@@ -19,6 +19,7 @@ from urllib.parse import quote
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, inspect, make_url, select
 
 from rvpfarm.directory import schema, tables
+from rvpfarm.directory.bulk import Bulk
 from rvpfarm.directory.reading import KEY_CHECK, Reading, Sealer, StoreProblem
 from rvpfarm.directory.writing import Writing
 
@@ -183,6 +184,28 @@ class Store:
             )
             yield writing
             writing.finish()
+
+    @contextmanager
+    def change_many(self, actor: str, action: str) -> Iterator[Bulk]:
+        """Many accounts put together: all of them, each with its audit row, or none.
+
+        @param actor: who puts them.
+        @param action: noun and verb.
+        @raise StoreProblem: the database cannot be used.
+        """
+        if not self._checked:
+            self.check()
+        with self._connection(write=True) as connection:
+            bulk = Bulk(
+                connection,
+                self.sealer,
+                actor=actor,
+                action=action,
+                now=self._now(),
+                changes_kept=self._changes_kept,
+            )
+            yield bulk
+            bulk.finish()
 
     @contextmanager
     def _connection(self, *, write: bool) -> Iterator[Connection]:

@@ -185,7 +185,7 @@ class Writing(Reading):
 
     def add_account(self, account: Account) -> None:
         """A new account; its verifiers are put by L{put_verifiers}."""
-        values = _account_fields(account)
+        values = account_fields(account)
         extra = {"address_key": account.address.lower(), "created": self._now, "changed": self._now}
         self._connection.execute(insert(tables.accounts).values(**values, **extra))
         self._after["account"] = values
@@ -195,11 +195,11 @@ class Writing(Reading):
         """An account in its new form; the one with the same id is replaced, its verifiers stay."""
         table = tables.accounts
         old = self._one_account(table.c.id == account.id)
-        values = _account_fields(account)
+        values = account_fields(account)
         extra = {"address_key": account.address.lower(), "changed": self._now}
         self._connection.execute(update(table).where(table.c.id == account.id).values(**values, **extra))
         if old is not None:
-            self._before["account"] = _account_fields(old)
+            self._before["account"] = account_fields(old)
             self._keys[old.key] = None
         self._after["account"] = values
         self._keys[account.key] = None
@@ -207,7 +207,7 @@ class Writing(Reading):
     def remove_account(self, account: Account) -> None:
         """An account that is no more, with everything kept for it."""
         self._connection.execute(delete(tables.accounts).where(tables.accounts.c.id == account.id))
-        self._before["account"] = _account_fields(account)
+        self._before["account"] = account_fields(account)
         self._keys[account.key] = None
 
     def put_verifiers(self, account: Account, verifiers: Iterable[Verifier]) -> None:
@@ -335,13 +335,19 @@ class Writing(Reading):
         seq += len(rows)
         if rows:
             self._connection.execute(insert(tables.changes), rows)
-            self._connection.execute(
-                delete(tables.changes).where(tables.changes.c.seq <= seq - self._changes_kept)
-            )
+            trim_changes(self._connection, seq, self._changes_kept)
         return seq
 
 
-def _account_fields(account: Account) -> dict[str, object]:
+def trim_changes(connection: Connection, end: int, kept: int) -> None:
+    """Only the last C{kept} of the feed of changes stay.
+
+    @param end: of the feed.
+    """
+    connection.execute(delete(tables.changes).where(tables.changes.c.seq <= end - kept))
+
+
+def account_fields(account: Account) -> dict[str, object]:
     """The account as columns; never its verifiers."""
     fields: dict[str, object] = asdict(account)
     del fields["verifiers"]
