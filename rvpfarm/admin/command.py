@@ -10,9 +10,9 @@ from rvpfarm.admin import handlers
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.import_verbs import user
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
-from rvpfarm.admin.privacy_verbs import user
 from rvpfarm.admin.server_verbs import home, router
 from rvpfarm.admin.session_verbs import session
 from rvpfarm.admin.status_verbs import status
