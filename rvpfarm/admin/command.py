@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.broadcast_verbs import broadcast_verb
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
@@ -71,7 +72,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, session, policy, network, dns, audit, status):
+for noun in (domain, home, router, user, node, session, policy, network, dns, audit, status, broadcast_verb):
     rvpfarm.add_command(noun)
 
 

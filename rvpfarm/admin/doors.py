@@ -65,7 +65,10 @@ class NoAnswer(Exception):
 
 
 class Door:
-    """A proved connection to one home.  It belongs to one thread, and is closed at the end of a C{with}."""
+    """A proved connection to one home.  It belongs to one thread, and is closed at the end of a C{with}.
+
+    @ivar home: the home at the other end.
+    """
 
     def __init__(self, home: Home, key: bytes, caller: str, seconds: float) -> None:
         """
@@ -74,6 +77,7 @@ class Door:
         @param seconds: how long everything may take, from now on, until L{extend}.
         @raise NoAnswer: the home cannot be reached, or does not prove itself.
         """
+        self.home = home
         self._seconds = seconds
         self._until = time.monotonic() + seconds
         self._reader = FrameReader(CHALLENGE_ONLY)
@@ -139,6 +143,7 @@ class Door:
             frame: Frame | None = self._receive()
         except TimeoutError:
             return
+        self.extend()
         while frame is not None:
             if isinstance(frame, ReplyFrame):
                 self._send(render_answered((frame.id,)))

@@ -80,6 +80,45 @@ class FarmCase(TestCase):
         self.assertRegex(said, r"HTTP/1\.1 207")
 
 
+class BroadcastTests(FarmCase):
+    """C{rvpfarm broadcast}"""
+
+    def test_everybody_online(self) -> None:
+        """Who is online gets it once; each is counted by what became of it, and nobody else is asked."""
+        self.assertIn("nobody says in whose name", self.admin("broadcast", "Hello", status=1).err)
+        self.admin("policy", "set", "announce-from", "dave@farm.localhost")
+        ears = {name: self.log_in(name) for name in ("alice", "bob", "carol")}
+        ears["carol"].status = 500
+        self.admin("user", "acl", "bob", "--deny", "dave@farm.localhost")
+        text = "Mail is down from 5 & <6> o'clock; so is \u2615"
+        self.assertIn("3 users would get it", self.admin("broadcast", text, "--dry-run").out)
+        found = json.loads(self.admin("broadcast", text, "--yes", "--json").out)
+        self.assertEqual(
+            found,
+            {
+                "sender": "dave@farm.localhost",
+                "recipients": 3,
+                "delivered": 1,
+                "refused": 2,
+                "gone": 0,
+                "unknown": 0,
+                "failed": 0,
+                "silent": [],
+            },
+        )
+        (heard,) = ears["alice"].wait(1, containing="Mail is down")
+        self.assertIn(text, heard.body.decode())
+        self.assertEqual([one for one in ears["bob"].heard if one.has("Mail is down")], [])
+        only = ("--home", "home1", "--state", "away,busy")
+        self.assertIn("0 users would get it", self.admin("broadcast", text, "--yes", *only).out)
+        (row,) = [
+            one
+            for one in json.loads(self.admin("audit", "list", "--json").out)
+            if one["action"] == "broadcast"
+        ]
+        self.assertNotIn("Mail", json.dumps(row))
+
+
 def online() -> str:
     """What sets one's state."""
     return (
