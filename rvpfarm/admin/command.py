@@ -10,6 +10,7 @@ from rvpfarm.admin import handlers
 from rvpfarm.admin.broadcast_verbs import broadcast_verb
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
+from rvpfarm.admin.explain_verbs import explain_verb
 from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.import_verbs import user
 from rvpfarm.admin.network_verbs import network
@@ -72,7 +73,21 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, session, policy, network, dns, audit, status, broadcast_verb):
+for noun in (
+    domain,
+    home,
+    router,
+    user,
+    node,
+    session,
+    policy,
+    network,
+    dns,
+    audit,
+    status,
+    broadcast_verb,
+    explain_verb,
+):
     rvpfarm.add_command(noun)
 
 
