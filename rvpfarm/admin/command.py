@@ -12,13 +12,13 @@ from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.explain_verbs import explain_verb
 from rvpfarm.admin.farm_verbs import audit, policy
-from rvpfarm.admin.import_verbs import user
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.server_verbs import home, router
 from rvpfarm.admin.session_verbs import session
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
+from rvpfarm.admin.welcome_verbs import user
 
 
 @click.group(cls=Noun, name="rvpfarm", context_settings={"help_option_names": ["-h", "--help"]})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -13,6 +14,8 @@ from rvpfarm.admin.forms import Asker, dns_option, form_option, warn
 from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
+from rvpfarm.admin.welcome import sheet_of
+from rvpfarm.admin.welcoming import check_place, welcome_option, write_sheets
 from rvpfarm.directory.model import Account, Home
 
 _stdin_option = click.option(
@@ -39,6 +42,7 @@ def user() -> None:
 @_stdin_option
 @_generate_option
 @click.option("--no-password", "without", is_flag=True, help="Set no password now.")
+@welcome_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @pass_farm
 def enable(
@@ -53,6 +57,7 @@ def enable(
     from_stdin: bool,
     generate: bool,
     without: bool,
+    welcome: Path | None,
     dry_run: bool,
 ) -> None:
     """Enable the user ADDRESS, a mail address or an IM address.
@@ -71,6 +76,7 @@ def enable(
         click.echo(f"Would enable {plan.account.address} on home {plan.home.name}; nothing was changed.")
         _show_names(plan.account, plan.home, decision)
         return
+    check_place(welcome)
     password = None
     if from_stdin or generate or not (without or plan.returning):
         password = _new_password(
@@ -92,6 +98,7 @@ def enable(
         click.echo(f"Password:    {password}  (not shown again)")
     elif password is None and not plan.returning:
         click.echo(f'No password is set; "rvpfarm user passwd {account.address}" sets one.')
+    _welcome(farm, account, password, welcome)
 
 
 @user.command()
@@ -116,11 +123,13 @@ def disable(farm: Farm, address: str, yes: bool, dry_run: bool) -> None:
 @click.argument("address")
 @_stdin_option
 @_generate_option
+@welcome_option
 @pass_farm
-def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
+def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool, welcome: Path | None) -> None:
     """Set a new password for the user ADDRESS; without an option it is asked for."""
     if from_stdin and generate:
         raise click.UsageError("give only one of --password-stdin and --generate-password.")
+    check_place(welcome)
     view = handlers.show_user(farm.store, address)
     least = _least(farm, view.account)
     password = _new_password(from_stdin, generate, "--password-stdin or --generate-password", least)
@@ -132,6 +141,7 @@ def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
         click.echo(f"It does not do for {schemes}: a policy forbids to keep what they take.")
     if generate:
         click.echo(f"Password:    {password}  (not shown again)")
+    _welcome(farm, account, password, welcome)
 
 
 @user.command("policy")
@@ -267,6 +277,13 @@ def _list_lacking(farm: Farm, domain: str | None, home: str | None, as_json: boo
     ]
     nothing = "Every enabled user can sign in by all that is offered and allowed."
     show_table(("IM address", "signs in by", "not by", "to do"), rows, nothing)
+
+
+def _welcome(farm: Farm, account: Account, password: str | None, path: Path | None) -> None:
+    """Write the sheet of who has just been enabled, or given a password."""
+    if path is not None:
+        write_sheets(path, [sheet_of(handlers.farm_of(farm.store), account, password or "")])
+        click.echo(f"Wrote the welcome sheet {path}; only you may read it.")
 
 
 def _least(farm: Farm, account: Account) -> int:
