@@ -11,9 +11,10 @@ from rvpfarm.admin.broadcast_verbs import broadcast_verb
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.explain_verbs import explain_verb
-from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.farm_verbs import audit
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
+from rvpfarm.admin.pack_verbs import policy
 from rvpfarm.admin.server_verbs import home, router
 from rvpfarm.admin.session_verbs import session
 from rvpfarm.admin.status_verbs import status
