@@ -15,8 +15,9 @@ from rvpfarm.admin.farm_verbs import audit
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.pack_verbs import policy
-from rvpfarm.admin.server_verbs import home, router
+from rvpfarm.admin.server_verbs import router
 from rvpfarm.admin.session_verbs import session
+from rvpfarm.admin.state_verbs import home
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 from rvpfarm.admin.welcome_verbs import user

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from rvpfarm.admin.states import STATE_FILE
 from rvpfarm.auth.challenge import Gate, Scheme
 from rvpfarm.auth.connections import Connections
 from rvpfarm.auth.digest import Nonces
@@ -34,9 +35,6 @@ from rvpfarm.protocol.calls import Call, Limits
 from rvpfarm.router.forwarder import Answered, Router
 from rvpfarm.tap.settings import HostPort
 from rvpfarm.web.admission import Admission
-
-#: The state of a home, in its state directory.
-STATE_FILE = "home.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
