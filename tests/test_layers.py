@@ -60,6 +60,8 @@ CORES = frozenset(
         "rvpfarm.auth.ntlm",
         "rvpfarm.directory.model",
         "rvpfarm.directory.callers",
+        "rvpfarm.directory.ldapentries",
+        "rvpfarm.directory.ldapsettings",
         "rvpfarm.directory.names",
         "rvpfarm.directory.networks",
         "rvpfarm.directory.ranges",
