@@ -31,7 +31,13 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 
 
 @user.command("import")
-@click.argument("file", type=click.File("rb"))
+@click.argument("file", type=click.File("rb"), required=False)
+@click.option(
+    "--ldap-filter",
+    "ldap_filter",
+    metavar="FILTER",
+    help="Instead of FILE, whoever meets it in the farm's LDAP directory, such as (department=Sales).",
+)
 @click.option(
     "--home", metavar="NAME", help="The home of whoever the file names none for.  [default: the emptiest]"
 )
@@ -55,7 +61,8 @@ _PATH = click.Path(dir_okay=False, path_type=Path)
 def user_import(
     farm: Farm,
     context: click.Context,
-    file: BinaryIO,
+    file: BinaryIO | None,
+    ldap_filter: str | None,
     home: str | None,
     domain: str | None,
     rule: str | None,
@@ -67,10 +74,11 @@ def user_import(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Enable the users of the CSV file FILE (- for standard input).
+    """Enable the users of the CSV file FILE (- for standard input), or of an LDAP directory.
 
-    Its first line names the columns: address (needed; also mail), display_name (also name), home, domain,
-    email and password; others are ignored.  Commas, semicolons and tabs separate; UTF-8 and UTF-16 are read.
+    The first line of FILE names the columns: address (needed; also mail), display_name (also name), home,
+    domain, email and password; others are ignored.  Commas, semicolons and tabs separate; UTF-8 and UTF-16
+    are read.
 
     Users who are enabled already stay as they are, so an import that was interrupted is simply run again.
     Exit status: 0 every row was done, 1 some were not, which are shown and in the report.
@@ -81,7 +89,7 @@ def user_import(
     """
     if generate and passwords is None and not dry_run:
         raise click.UsageError("where are the passwords to be kept? Give --passwords FILE.")
-    people = read_people(file.read())
+    people = _people(farm, file, ldap_filter)
     settings = handlers.farm_of(farm.store)
     defaults = Defaults(
         None if home is None else home_named(settings, home).name,
@@ -107,7 +115,7 @@ def user_import(
             batch=batch,
             dry_run=dry_run,
         )
-        most = people.lines if as_json else SHOWN
+        most = sys.maxsize if as_json else SHOWN
         last, complaints, count = _follow(_shown(people, steps), noted, most)
     if as_json:
         show_json(_record(last, complaints, people))
@@ -115,6 +123,21 @@ def user_import(
         _tell(last, complaints, count, dry_run=dry_run, report=report)
     if count:
         raise Failed(context.command_path, f"{count} rows were not done{_where(report)}")
+
+
+def _people(farm: Farm, file: BinaryIO | None, ldap_filter: str | None) -> People:
+    """Who is to be enabled.
+
+    @raise click.UsageError: that is not clear.
+    """
+    if (file is None) == (ldap_filter is None):
+        raise click.UsageError("give FILE or --ldap-filter.")
+    if file is not None:
+        return read_people(file.read())
+    # late: its client is an extra, and takes long to load
+    from rvpfarm.admin.ldapimport import people_in_ldap
+
+    return People(people_in_ldap(farm.store, ldap_filter or ""), (), 0)
 
 
 def _follow(steps: Iterable[Step], report: Report | None, most: int) -> tuple[Step, list[Complaint], int]:
@@ -147,7 +170,7 @@ def _bar(total: int) -> Iterator[Callable[[int], None]]:
         return
     columns = (TextColumn("users"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("users", total=total)
+        task = progress.add_task("users", total=total or None)
         yield lambda done: progress.update(task, completed=done)
 
 

@@ -17,6 +17,8 @@ from rvpfarm.admin.people import Person, read_people
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.store import Store
 from tests.admin.test_command import CommandCase
+from tests.support.slapd import missing
+from tests.support.trees import put_settings, settings_for, shared_slapd
 
 
 def rows(text: str | bytes) -> list[Person]:
@@ -198,3 +200,36 @@ class ImportTests(CommandCase):
         kept.before()
         self.assertEqual(Passwords(self.passwords).take_up(store), 0)
         self.assertEqual(self.passwords.read_text(), "")
+
+
+class LdapTests(CommandCase):
+    """C{rvpfarm user import --ldap-filter}"""
+
+    def setUp(self) -> None:
+        """A farm, and a directory of people."""
+        super().setUp()
+        if missing():
+            self.skipTest(missing())
+        self.make_farm()
+
+    def test_from_ldap(self) -> None:
+        """Whoever meets the filter is enabled under the name in LDAP; a second time they are there already."""
+        words = ("user", "import", "--ldap-filter", "(uid=*)", "--json")
+        self.assertIn("no LDAP directory", self.run_it(*words, status=1).stderr)
+        key = FarmKey.load(self.folder / "farm.key")
+        store = Store(self.url, key)
+        self.addCleanup(store.close)
+        put_settings(store, settings_for(shared_slapd("openldap")), key)
+        first = json.loads(self.invoke(*words).stdout)
+        self.assertGreater(first["enabled"], 1)
+        shown = json.loads(self.run_it("user", "show", "petra@fabrik.example", "--json").stdout)
+        self.assertEqual((shown["alias"], shown["enabled"]), ("petra", True))
+        again = json.loads(self.invoke(*words).stdout)
+        self.assertEqual((again["enabled"], again["present"]), (0, first["enabled"]))
+        self.assertEqual(len(again["complaints"]), len(first["complaints"]))
+        bad = self.run_it("user", "import", "--ldap-filter", "((", status=1).stderr
+        self.assertIn("filter", bad)
+
+    def test_one_of_both(self) -> None:
+        """A file and a filter at once, or neither, is wrong usage."""
+        self.run_it("user", "import", status=2)
