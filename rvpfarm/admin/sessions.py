@@ -14,7 +14,7 @@ from rvpfarm.directory.store import Store
 from rvpfarm.protocol.control import Session, read_session
 
 #: How long each home has for its whole answer.
-ANSWER_SECONDS = 5.0
+ANSWER_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ Everything else that comes over a link passes through to the home.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -18,7 +17,7 @@ from rvpfarm.directory.names import names_of
 from rvpfarm.home.lists import Wish, change, describe, rehearse
 from rvpfarm.home.node import Node
 from rvpfarm.home.server import Home
-from rvpfarm.home.sessions import chosen, end, page_of, sessions_of, watchers_of
+from rvpfarm.home.sessions import Listings, chosen, end, sessions_of, watchers_of
 from rvpfarm.protocol.calls import Busy, Call, NotFound, NotSupported, Relayed, Reply
 from rvpfarm.protocol.control import (
     METHOD,
@@ -27,6 +26,7 @@ from rvpfarm.protocol.control import (
     Session,
     parse_question,
     privacy_record,
+    record_of,
     render_answer,
 )
 
@@ -43,6 +43,7 @@ class Control:
         @param record: the id of the home in the directory.
         """
         self._home, self._record, self._directory, self._clock = home, record, directory, clock
+        self._listings = Listings()
         self._operations: dict[str, Callable[[Facts, Call], _Answer]] = {
             "sessions": self._sessions,
             "end": self._end,
@@ -66,16 +67,15 @@ class Control:
 
     def _sessions(self, facts: Facts, call: Call) -> Reply:
         """Who is signed in: everybody, page by page, or one user."""
-        keeper, user = self._home.keeper, facts.text("user")
+        keeper, user, now = self._home.keeper, facts.text("user"), self._clock.seconds()
         if user:
             one = keeper.get(user)
             nodes, last = ([] if one is None else [one]), ""
         else:
             limit = max(1, min(PAGE, facts.whole("limit") or PAGE))
-            nodes, last = page_of(keeper, facts.text("after"), limit)
-        now = self._clock.seconds()
+            nodes, last = self._listings.page(keeper, facts.text("after"), limit, now)
         found = [session for node in nodes for session in self._sessions_of(node, now)]
-        return render_answer({"sessions": [asdict(session) for session in found], "next": last})
+        return render_answer({"sessions": [record_of(session) for session in found], "next": last})
 
     def _sessions_of(self, node: Node, now: float) -> list[Session]:
         books, condition = self._home.keeper.books, self._home.courier.condition
@@ -88,7 +88,7 @@ class Control:
             return render_answer({"watchers": [], "next": 0})
         limit = max(1, min(PAGE, facts.whole("limit") or PAGE))
         found, last = watchers_of(node, facts.whole("after") or 0, limit, self._clock.seconds())
-        return render_answer({"watchers": [asdict(watcher) for watcher in found], "next": last})
+        return render_answer({"watchers": [record_of(watcher) for watcher in found], "next": last})
 
     # changing
 
@@ -101,7 +101,7 @@ class Control:
         places = chosen(node, view)
         ids = {(place.login and place.login.id, place.view and place.view.id) for place in places}
         ended = [
-            asdict(session)
+            record_of(session)
             for session in self._sessions_of(node, self._clock.seconds())
             if (session.login, session.view) in ids
         ]

@@ -12,8 +12,11 @@ from rvpfarm.home.node import Node, Outcome, Subscription
 from rvpfarm.home.presence import View
 from rvpfarm.home.records import Change, DropSubscription, DropView
 from rvpfarm.home.subscribing import Arrival
-from rvpfarm.protocol.calls import Reply
+from rvpfarm.protocol.calls import BadRequest, Precondition, Reply
 from rvpfarm.protocol.control import Session, Watcher
+
+#: How many listings are kept at once, and for how long; the oldest gives way to a new one.
+MOST_LISTINGS, LISTING_SECONDS = 8, 120.0
 
 #: How it is with a call-back, in a word, and how much waits for it.
 Condition = Callable[[str], tuple[str, int]]
@@ -44,15 +47,54 @@ def places_of(node: Node) -> Iterator[Place]:
             yield Place(*pair)
 
 
-def page_of(keeper: Keeper, after: str, limit: int) -> tuple[list[Node], str]:
-    """The next nodes at which somebody is signed in, in the order of their keys.
+class Listings:
+    """Everybody who is signed in, page by page.
 
-    @param after: the last key of the page before; empty for the first page.
-    @return: the nodes, and the last key if there may be more.
+    Who is in at the beginning is noted once, since to look for the next page among all would take long each
+    time.  So whoever is in from beginning to end is listed exactly once; who comes meanwhile is not.
     """
-    online = (node for node in keeper if node.key > after and (node.logins or len(node.views)))
-    nodes = nsmallest(limit, online, key=lambda node: node.key)
-    return nodes, nodes[-1].key if len(nodes) == limit else ""
+
+    def __init__(self) -> None:
+        self._kept: dict[int, tuple[float, list[str]]] = {}
+        self._last = 0
+
+    def page(self, keeper: Keeper, after: str, limit: int, now: float) -> tuple[list[Node], str]:
+        """The next nodes at which somebody is signed in.
+
+        @param after: what the page before said comes next; empty for the first page.
+        @return: the nodes, and what comes next; empty if nothing does.
+        @raise Precondition: the listing was begun too long ago, or before the last start.
+        """
+        number, position = self._place(after) if after else (self._begin(keeper, now), 0)
+        if number not in self._kept:
+            raise Precondition("the listing took too long, or the home was restarted meanwhile; ask again")
+        keys = self._kept[number][1]
+        found = (keeper.get(key) for key in keys[position : position + limit])
+        nodes = [node for node in found if node is not None and _is_in(node)]
+        position += limit
+        if position < len(keys):
+            return nodes, f"{number}/{position}"
+        del self._kept[number]
+        return nodes, ""
+
+    def _begin(self, keeper: Keeper, now: float) -> int:
+        old = [number for number, (begun, _) in self._kept.items() if now - begun > LISTING_SECONDS]
+        for number in old or list(self._kept)[: max(0, len(self._kept) - MOST_LISTINGS + 1)]:
+            del self._kept[number]
+        self._last += 1
+        self._kept[self._last] = (now, [node.key for node in keeper if _is_in(node)])
+        return self._last
+
+    def _place(self, after: str) -> tuple[int, int]:
+        number, _, position = after.partition("/")
+        if not (number.isascii() and number.isdigit() and position.isascii() and position.isdigit()):
+            raise BadRequest("there is no such page")
+        return int(number[:18]), int(position[:18])
+
+
+def _is_in(node: Node) -> bool:
+    """Is somebody signed in here?"""
+    return bool(node.logins or len(node.views))
 
 
 def sessions_of(

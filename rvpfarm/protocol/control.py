@@ -17,7 +17,7 @@ from rvpfarm.protocol.calls import BadRequest, Call, Reply
 #: The method of control calls; clients have no use for it, and are told that RVP has no such method.
 METHOD = b"CONTROL"
 #: How many sessions or watchers one answer has at most.
-PAGE = 500
+PAGE = 250
 #: How long a text in a question may be.
 TEXT_LIMIT = 2048
 #: How many names a question may list.
@@ -228,6 +228,11 @@ def parse_facts(body: bytes) -> Facts:
 def render_answer(facts: Mapping[str, object]) -> Reply:
     """The reply that says C{facts}; records in it are L{asdict} already."""
     return Reply(200, _JSON, json.dumps(facts, separators=(",", ":")).encode())
+
+
+def record_of(value: Session | Watcher) -> dict[str, object]:
+    """A session or watcher for an answer."""
+    return {name: getattr(value, name) for name in value.__slots__}
 
 
 def read_session(facts: Facts) -> Session:

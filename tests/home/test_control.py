@@ -12,7 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.control import Control
 from rvpfarm.home.records import DropAcl, DropSubscription, DropView, PutAcl
-from rvpfarm.protocol.calls import BadRequest, NotFound, NotSupported, Refusal, Relayed, Reply
+from rvpfarm.home.sessions import MOST_LISTINGS
+from rvpfarm.protocol.calls import BadRequest, NotFound, NotSupported, Precondition, Refusal, Relayed, Reply
 from rvpfarm.protocol.control import METHOD, render_question
 from tests.support.homes import DOMAIN, PETRA, TOMASZ, LocalHome, message
 
@@ -115,18 +116,37 @@ class ControlTests(SynchronousTestCase):
 
     def test_pages(self) -> None:
         """Page after page has everybody who is in all the time exactly once, whoever comes and goes meanwhile."""
-        people = ["ann", "bea", "petra", "tomasz"]
+        people = ["bea", "ann", "tomasz"]
         for number, name in enumerate(people):
             url = f"http://{DOMAIN}/instmsg/aliases/{name}"
             self.there.login(f"/instmsg/aliases/{name}", url, f"http://192.0.2.{number + 1}:80")
-        first = self.ask("sessions", limit=2)
-        self.assertEqual(first["next"], f"{DOMAIN}/instmsg/aliases/bea")
+        first = self.ask("sessions", limit=1)
         self.ask("end", user=f"{DOMAIN}/instmsg/aliases/ann")
-        second = self.ask("sessions", limit=2, after=first["next"])
-        third = self.ask("sessions", limit=2, after=second["next"])
-        self.assertEqual((third["sessions"], third["next"]), ([], ""))
-        names = [one["user"].rpartition("/")[2] for one in first["sessions"] + second["sessions"]]
-        self.assertEqual(names, people)
+        self.log_in()
+        second = self.ask("sessions", limit=1, after=first["next"])
+        third = self.ask("sessions", limit=1, after=second["next"])
+        self.assertEqual(third["next"], "")
+        names = [
+            one["user"].rpartition("/")[2] for page in (first, second, third) for one in page["sessions"]
+        ]
+        self.assertEqual(names, ["bea", "tomasz"])
+        for after in (third["next"] or first["next"], "99/1"):
+            with self.assertRaises(Precondition):
+                self.ask("sessions", after=after)
+        with self.assertRaises(BadRequest):
+            self.ask("sessions", after="x")
+
+    def test_listings_are_bounded(self) -> None:
+        """Whoever begins listings and never ends them costs little: the oldest are forgotten."""
+        for name in ("ann", "bea"):
+            url = f"http://{DOMAIN}/instmsg/aliases/{name}"
+            self.there.login(f"/instmsg/aliases/{name}", url, f"http://192.0.2.{len(name)}:80")
+        first = self.ask("sessions", limit=1)["next"]
+        for _ in range(MOST_LISTINGS):
+            last = self.ask("sessions", limit=1)["next"]
+        with self.assertRaises(Precondition):
+            self.ask("sessions", after=first)
+        self.assertEqual(len(self.ask("sessions", after=last)["sessions"]), 1)
 
     def test_call_back_in_trouble(self) -> None:
         """A call-back that holds up what it is told is seen to do so."""
