@@ -178,6 +178,8 @@ class Door:
             self._socket.sendall(data)
         except TimeoutError:
             raise
+        except ConnectionError as problem:
+            raise EOFError from problem
         except OSError as problem:
             raise NoAnswer(_reason(problem)) from problem
 
@@ -192,6 +194,8 @@ class Door:
             self._socket.settimeout(left_until(self._until))
             try:
                 piece = self._socket.recv(_PIECE)
+            except ConnectionError:
+                piece = b""
             except TimeoutError:
                 raise
             except OSError as problem:

@@ -144,6 +144,7 @@ class SessionTests(FarmCase):
         self.assertEqual((bob["home"], bob["state"], bob["agent"]), ("home2", "online", "bob's client"))
         self.assertEqual(bob["call_back"], ears["bob"].url)
         self.assertIn("bob@farm.localhost", self.admin("session", "list", "--home", "home2").out)
+        self._welcome()
         self._list_and_watchers(ears["alice"])
         self._kill(ears["alice"])
         self._disable(ears["alice"])
@@ -153,6 +154,14 @@ class SessionTests(FarmCase):
             [one for one in actions if one in ("user acl", "session kill")],
             ["user acl", "user acl", "session kill"],
         )
+
+    def _welcome(self) -> None:
+        """The line for curl on a welcome sheet works as it stands."""
+        sheet = self.admin("user", "welcome", "bob").out
+        line = " ".join(sheet[sheet.index("curl -i") :].split()).replace("\\ ", "")
+        ran = run("sh", "-c", line.replace("'bob'", f"'bob:{self.farm.password}'", 1))
+        self.assertIn("HTTP/1.1 200", ran.out)
+        self.assertIn("aliases/alice", ran.out)
 
     def _list_and_watchers(self, alice: CallBack) -> None:
         """Denied, alice sees bob go; allowed again, she sees him."""
