@@ -226,7 +226,7 @@ def parse_facts(body: bytes) -> Facts:
 
 
 def render_answer(facts: Mapping[str, object]) -> Reply:
-    """The reply that says C{facts}; records in it are L{asdict} already."""
+    """The reply that says C{facts}, which JSON can hold."""
     return Reply(200, _JSON, json.dumps(facts, separators=(",", ":")).encode())
 
 
