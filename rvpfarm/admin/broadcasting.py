@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import Protocol
 from urllib.parse import quote
 
 from rvpfarm.admin.actors import default_actor
@@ -140,8 +141,8 @@ def broadcast(
     homes = {name: audience.homes[name] for name, some in audience.recipients.items() if some}
 
     def deliver(door: Door) -> Tally:
-        """Deliver it at one home; the thread's own tally."""
-        return _deliver(door, door.home, text, audience, rate)
+        """Deliver it at one home."""
+        return deliver_at(door, text, audience.sender, audience.recipients[door.home.name], rate)
 
     seconds = max(
         (len(some) / rate + 2 * MESSAGE_SECONDS for some in audience.recipients.values()), default=1.0
@@ -172,31 +173,54 @@ def check_message(text: str) -> None:
         raise Refused("the message has control characters; leave them out")
 
 
-def _deliver(door: Door, home: Home, text: str, audience: Audience, rate: float) -> Tally:
-    """Deliver it at one home: so many on their way at most, and no faster than C{rate}."""
+class Line(Protocol):
+    """What carries messages to one home; L{Door} does."""
+
+    def extend(self) -> None:
+        """As much time as there was at the beginning."""
+
+    def begin(self, call: Call) -> int:
+        """Send a call; its answer has the id that is returned."""
+
+    def answers(self, seconds: float) -> Iterator[tuple[int, int]]:
+        """The ids and statuses of answers that come within C{seconds}."""
+
+
+def deliver_at(
+    line: Line,
+    text: str,
+    sender: Account,
+    recipients: Sequence[Recipient],
+    rate: float,
+    patience: float = MESSAGE_SECONDS,
+) -> Tally:
+    """Deliver it at one home: L{WINDOW} on their way at most, and no faster than C{rate}.
+
+    @param patience: for so long no answer comes at all before the rest is given up.
+    """
     tally, under_way = Tally(), set[int]()
     begun = time.monotonic()
-    waiting = list(audience.recipients[home.name])
+    waiting = list(recipients)
     count = 0
     heard = begun
     while waiting or under_way:
         due = begun + count / rate
         now = time.monotonic()
         if waiting and len(under_way) < WINDOW and now >= due:
-            door.extend()
-            under_way.add(door.begin(message_call(audience.sender, waiting.pop(), text)))
+            line.extend()
+            under_way.add(line.begin(message_call(sender, waiting.pop(), text)))
             count += 1
             continue
         pause = due - now if waiting and len(under_way) < WINDOW else 1.0
         if not under_way:
             time.sleep(max(0.0, pause))
             continue
-        for id, status in door.answers(max(0.001, min(pause, 1.0))):
+        for id, status in line.answers(max(0.001, min(pause, 1.0, patience))):
             heard = time.monotonic()
             if id in under_way:
                 under_way.discard(id)
                 tally.add(_OUTCOMES.get(status, "failed"))
-        if time.monotonic() - max(heard, begun + count / rate) > MESSAGE_SECONDS:
+        if time.monotonic() - max(heard, begun + count / rate) > patience:
             break
     tally.unknown += len(under_way)
     tally.failed += len(waiting)
