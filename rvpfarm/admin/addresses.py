@@ -132,6 +132,14 @@ def question_about(
     farm = reading.farm()
     if account_meant(reading, farm, text, domain) is not None:
         return None
+    return question_for(farm, text, domain, rule)
+
+
+def question_for(farm: Farm, text: str, domain: str | None = None, rule: str | None = None) -> Question:
+    """The same for whoever is no user yet, or does not matter whether.
+
+    @raise Refused: as L{question_about}.
+    """
     meant = whom(text, farm.domains, domain)
     typed = not meant.mail_domain and "@" in text
     return _question(farm, meant.domain, meant.mail_domain, rule, "--address-form", typed)

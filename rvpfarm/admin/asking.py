@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Hashable, Iterable
 from http.client import HTTPException, HTTPResponse, IncompleteRead
 from io import BytesIO
 from queue import Empty, SimpleQueue
 from threading import Thread
+from typing import TypeVar
 
 from rvpfarm.admin.status import NoPage, Page, Place, read_page
 
@@ -19,7 +20,13 @@ ANSWER_LIMIT = 1 << 20
 #: How much longer than its time a question may take: for names that are slow to resolve.
 GRACE_SECONDS = 1.0
 
+#: Why somebody has told nothing, when nothing else is known.
+TOO_LONG = "it took too long"
+
 _PIECE = 65536
+
+_Asked = TypeVar("_Asked", bound=Hashable)
+_Told = TypeVar("_Told")
 
 
 def ask_all(places: Iterable[Place], seconds: float) -> dict[Place, Page | str]:
@@ -27,36 +34,45 @@ def ask_all(places: Iterable[Place], seconds: float) -> dict[Place, Page | str]:
 
     @param seconds: how long each of them has for its whole answer.
     """
-    waiting: SimpleQueue[Place] = SimpleQueue()
-    answers: SimpleQueue[tuple[Place, Page | str]] = SimpleQueue()
-    asked = list(dict.fromkeys(places))
-    for place in asked:
-        waiting.put(place)
-    for _ in range(min(len(asked), ASKED_AT_ONCE)):
+    return gather(places, lambda place: ask(place, seconds), seconds)
+
+
+def gather(
+    asked: Iterable[_Asked], ask: Callable[[_Asked], _Told | str], seconds: float
+) -> dict[_Asked, _Told | str]:
+    """What all of C{asked} tell, many of them at once: the answer of each, or why there is none, in words.
+
+    @param ask: asks one of them, in a thread of its own.
+    @param seconds: how long each of them has.
+    """
+    waiting: SimpleQueue[_Asked] = SimpleQueue()
+    answers: SimpleQueue[tuple[_Asked, _Told | str]] = SimpleQueue()
+    all_asked = list(dict.fromkeys(asked))
+    for one in all_asked:
+        waiting.put(one)
+
+    def work() -> None:
+        """Ask one after the other, until all are asked."""
+        while True:
+            try:
+                one = waiting.get_nowait()
+            except Empty:
+                return
+            answers.put((one, ask(one)))
+
+    for _ in range(min(len(all_asked), ASKED_AT_ONCE)):
         # daemon threads: one that hangs in a name server must not keep the command from ending
-        Thread(target=_work, args=(waiting, answers, seconds), daemon=True).start()
-    rounds = -(-len(asked) // ASKED_AT_ONCE)
+        Thread(target=work, daemon=True).start()
+    rounds = -(-len(all_asked) // ASKED_AT_ONCE)
     end = time.monotonic() + rounds * (seconds + GRACE_SECONDS)
-    found: dict[Place, Page | str] = {}
-    while len(found) < len(asked):
+    found: dict[_Asked, _Told | str] = {}
+    while len(found) < len(all_asked):
         try:
-            place, answer = answers.get(timeout=max(0.0, end - time.monotonic()))
+            one, answer = answers.get(timeout=max(0.0, end - time.monotonic()))
         except Empty:
             break
-        found[place] = answer
-    return {place: found.get(place, "it took too long") for place in asked}
-
-
-def _work(
-    waiting: SimpleQueue[Place], answers: SimpleQueue[tuple[Place, Page | str]], seconds: float
-) -> None:
-    """Ask one after the other, until all are asked."""
-    while True:
-        try:
-            place = waiting.get_nowait()
-        except Empty:
-            return
-        answers.put((place, ask(place, seconds)))
+        found[one] = answer
+    return {one: found.get(one, TOO_LONG) for one in all_asked}
 
 
 def ask(place: Place, seconds: float) -> Page | str:
@@ -66,7 +82,7 @@ def ask(place: Place, seconds: float) -> Page | str:
     except NoPage as problem:
         return str(problem)
     except TimeoutError:
-        return "it took too long"
+        return TOO_LONG
     except IncompleteRead:
         return "it closed in the middle of its answer"
     except HTTPException:
@@ -87,13 +103,13 @@ def _fetch(host: str, port: int, seconds: float) -> bytes:
     end = time.monotonic() + seconds
     with socket.create_connection((host, port), timeout=seconds) as connection:
         name = f"[{host}]" if ":" in host else host
-        connection.settimeout(_left(end))
+        connection.settimeout(left_until(end))
         connection.sendall(
             f"GET /status HTTP/1.0\r\nHost: {name}:{port}\r\nAccept: application/json\r\n\r\n".encode()
         )
         answer = bytearray()
         while True:
-            connection.settimeout(_left(end))
+            connection.settimeout(left_until(end))
             piece = connection.recv(_PIECE)
             if not piece:
                 break
@@ -110,7 +126,7 @@ def _fetch(host: str, port: int, seconds: float) -> bytes:
     return body
 
 
-def _left(end: float) -> float:
+def left_until(end: float) -> float:
     """How long there is until C{end}.
 
     @raise TimeoutError: no time at all.

@@ -12,6 +12,7 @@ from rvpfarm.admin.checks import Refused
 from rvpfarm.admin.passwords import verifiers_for
 from rvpfarm.admin.users import Plan, Rehearsed, account_meant, plan_for
 from rvpfarm.directory.bulk import Bulk
+from rvpfarm.directory.ldapsettings import LINK
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.store import Store
 
@@ -27,6 +28,7 @@ NEW, RETURNED, PRESENT, REFUSED = "new", "returned", "present", "refused"
 class Wanted:
     """One user who is to be enabled; each field means what it means to L{rvpfarm.admin.users.enable_user}.
 
+    @ivar link: what never changes of the entry that the user has in the LDAP directory.
     @ivar number: where it was read, such as the line of the file; only for the report.
     """
 
@@ -38,6 +40,7 @@ class Wanted:
     email: str | None = None
     form: str = "mail"
     number: int = 0
+    link: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +129,8 @@ def _enable(bulk: Bulk, state: _Known, wanted: Wanted) -> Outcome:
         bulk.add(account, verifiers)
     else:
         bulk.put(old, account, verifiers)
+    if wanted.link:
+        bulk.link(account, LINK, wanted.link)
     state.note(account, old)
     return Outcome(wanted, RETURNED if plan.returning else NEW, account)
 

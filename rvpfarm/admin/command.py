@@ -7,17 +7,22 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.address_verbs import user
+from rvpfarm.admin.broadcast_verbs import broadcast_verb
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
-from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.explain_verbs import explain_verb
+from rvpfarm.admin.farm_verbs import audit
 from rvpfarm.admin.key_verbs import key
 from rvpfarm.admin.ldap_verbs import ldap
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
-from rvpfarm.admin.server_verbs import home, router
+from rvpfarm.admin.pack_verbs import policy
+from rvpfarm.admin.server_verbs import router
+from rvpfarm.admin.session_verbs import session
+from rvpfarm.admin.state_verbs import home
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
+from rvpfarm.admin.welcome_verbs import user
 
 
 @click.group(cls=Noun, name="rvpfarm", context_settings={"help_option_names": ["-h", "--help"]})
@@ -76,7 +81,23 @@ def init(farm: Farm, claim: bool) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, ldap, key, audit, status):
+for noun in (
+    domain,
+    home,
+    router,
+    user,
+    node,
+    session,
+    policy,
+    network,
+    dns,
+    ldap,
+    key,
+    audit,
+    status,
+    broadcast_verb,
+    explain_verb,
+):
     rvpfarm.add_command(noun)
 
 

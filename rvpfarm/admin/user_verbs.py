@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
@@ -14,6 +15,8 @@ from rvpfarm.admin.ldap import ensure_local, find_person
 from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
+from rvpfarm.admin.welcome import sheet_of
+from rvpfarm.admin.welcoming import check_place, welcome_option, write_sheets
 from rvpfarm.directory.model import Account, Home
 
 _stdin_option = click.option(
@@ -40,6 +43,7 @@ def user() -> None:
 @_stdin_option
 @_generate_option
 @click.option("--no-password", "without", is_flag=True, help="Set no password now.")
+@welcome_option
 @click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 @pass_farm
 def enable(
@@ -54,6 +58,7 @@ def enable(
     from_stdin: bool,
     generate: bool,
     without: bool,
+    welcome: Path | None,
     dry_run: bool,
 ) -> None:
     """Enable the user ADDRESS, a mail address or an IM address.
@@ -73,6 +78,7 @@ def enable(
         click.echo(f"Would enable {plan.account.address} on home {plan.home.name}; nothing was changed.")
         _show_names(plan.account, plan.home, decision)
         return
+    check_place(welcome)
     password = None
     if from_stdin or generate or not (without or plan.returning or person):
         password = _new_password(
@@ -104,6 +110,7 @@ def enable(
         click.echo(f"LDAP knows the user as {person.dn}, and checks the password.")
     elif password is None and not plan.returning:
         click.echo(f'No password is set; "rvpfarm user passwd {account.address}" sets one.')
+    _welcome(farm, account, password, welcome)
 
 
 @user.command()
@@ -129,12 +136,14 @@ def disable(farm: Farm, address: str, yes: bool, dry_run: bool) -> None:
 @click.argument("address")
 @_stdin_option
 @_generate_option
+@welcome_option
 @pass_farm
-def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
+def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool, welcome: Path | None) -> None:
     """Set a new password for the user ADDRESS; without an option it is asked for."""
     if from_stdin and generate:
         raise click.UsageError("give only one of --password-stdin and --generate-password.")
     ensure_local(farm.store, address)
+    check_place(welcome)
     view = handlers.show_user(farm.store, address)
     least = _least(farm, view.account)
     password = _new_password(from_stdin, generate, "--password-stdin or --generate-password", least)
@@ -146,6 +155,7 @@ def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
         click.echo(f"It does not do for {schemes}: a policy forbids to keep what they take.")
     if generate:
         click.echo(f"Password:    {password}  (not shown again)")
+    _welcome(farm, account, password, welcome)
 
 
 @user.command("policy")
@@ -281,6 +291,13 @@ def _list_lacking(farm: Farm, domain: str | None, home: str | None, as_json: boo
     ]
     nothing = "Every enabled user can sign in by all that is offered and allowed."
     show_table(("IM address", "signs in by", "not by", "to do"), rows, nothing)
+
+
+def _welcome(farm: Farm, account: Account, password: str | None, path: Path | None) -> None:
+    """Write the sheet of who has just been enabled, or given a password."""
+    if path is not None:
+        write_sheets(path, [sheet_of(handlers.farm_of(farm.store), account, password or "")])
+        click.echo(f"Wrote the welcome sheet {path}; only you may read it.")
 
 
 def _least(farm: Farm, account: Account) -> int:

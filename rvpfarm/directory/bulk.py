@@ -57,6 +57,7 @@ class Bulk(Reading):
         self._credentials: list[dict[str, object]] = []
         self._cleared: list[str] = []
         self._trail: list[AuditRow] = []
+        self._links: list[dict[str, str]] = []
         self._keys: dict[str, None] = {}
 
     def accounts_among(self, keys: Collection[str], addresses: Collection[str]) -> list[Account]:
@@ -111,6 +112,10 @@ class Bulk(Reading):
         self._keys[old.key] = None
         self._leave(account, before, after)
 
+    def link(self, account: Account, policy: str, entry: str) -> None:
+        """Tie an account to an entry elsewhere, by a policy of its own."""
+        self._links.append({"account": account.id, "name": policy, "value": entry})
+
     def finish(self) -> None:
         """Write everything; nothing was written before."""
         if not self._trail:
@@ -126,6 +131,11 @@ class Bulk(Reading):
             run(update(accounts).where(accounts.c.id.in_(some)).values(password_set=self._now))
         if self._credentials:
             run(insert(credentials), self._credentials)
+        if self._links:
+            own = tables.account_policies
+            for some in _slices(link["account"] for link in self._links):
+                run(delete(own).where(own.c.account.in_(some), own.c.name == self._links[0]["name"]))
+            run(insert(own), self._links)
         run(insert(tables.audit), [_columns(row) for row in self._trail])
         start = self._ledger.change_seq
         changes = [

@@ -221,6 +221,8 @@ POLICIES: Mapping[str, str] = {
     # which of its two forms a new user's IM address has: "mail" (the mail address), "im" (the name at the IM
     # domain), or "srv": the mail address if the mail domain's SRV record leads here then (KB 319758, D16)
     "address-form": "srv",
+    # the IM address of the user in whose name "rvpfarm broadcast" speaks; empty for nobody
+    "announce-from": "",
 }
 
 

@@ -58,7 +58,7 @@ class Writing(Reading):
         self._farm = False
 
     def note(self, what: str, before: object, after: object) -> None:
-        """Something was C{before} and is C{after} now, besides what is changed here."""
+        """Put on the trail what is changed elsewhere, such as at a running home, and not in the directory."""
         self._before[what], self._after[what] = before, after
 
     def add_domain(self, domain: Domain) -> None:

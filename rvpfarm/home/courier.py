@@ -198,6 +198,16 @@ class Courier:
         """Those of C{names} that are not skipped; see L{is_dead}."""
         return [name for name in names if not self.is_dead(name)] if self._dead else names
 
+    def condition(self, name: str) -> tuple[str, int]:
+        """How it is with the destination of that name, in a word, and how many letters wait for it."""
+        line = self._lines.get(name)
+        if line is None:
+            return "ok", 0
+        waiting = len(line.queue) + len(line.retries)
+        if line.dead:
+            return "dead", waiting
+        return ("retrying" if line.retries else "waiting" if line.queue else "ok"), waiting
+
     def revive(self, host: str) -> None:
         """A client called from C{host}: what is there may be reached again (6.5)."""
         if self._dead:

@@ -80,6 +80,10 @@ class Keeper:
         """The node of that key, if anything is kept for it."""
         return self._nodes.get(key)
 
+    def __iter__(self) -> Iterator[Node]:
+        """All nodes there is something to keep for."""
+        return iter(self._nodes.values())
+
     def node(self, account: Account) -> Node:
         """The node of C{account}, made if need be; see L{settle}."""
         node = self._node(account.key)

@@ -254,6 +254,16 @@ class Home(Service):
                 raise
             raise self._gate.unproven(call, target, farm, now, self._random) from None
 
+    def enact(self, node: Node, outcome: Outcome) -> Reply | Deferred[Reply | Relayed]:
+        """Do to C{node} what an administrator decided; answered when it is on disk.
+
+        @raise Busy: the journal is full.
+        """
+        try:
+            return self._perform(node, outcome, self._clock.seconds())
+        finally:
+            self.keeper.settle(node)
+
     def _decide(self, node: Node, visit: Visit) -> Outcome:
         """What the call does to the node."""
         method = visit.call.method

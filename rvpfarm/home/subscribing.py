@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from rvpfarm.auth.challenge import Identity
@@ -49,6 +50,8 @@ MOST_LOGINS, MOST_WATCHERS = 32, 20000
 #: How many subscribers are remembered so that their next subscriptions share what they have in common; beyond
 #: this many all are forgotten, since a client subscribes to its contacts one after the other.
 REMEMBERED = 5000
+#: So much of what a client calls itself is remembered.
+AGENT_LENGTH = 120
 #: A normalised URL at an IPv4 address, which nearly all clients listen at.
 _LISTENER = re.compile(r"http://([0-9.]+)(?::[0-9]+)?/")
 
@@ -78,10 +81,22 @@ class SubscriptionIds:
             self._reserved = max(self._reserved, issued + BLOCK)
 
 
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """How a login began; not kept over a restart.
+
+    @ivar agent: what the client calls itself; empty when it does not.
+    """
+
+    since: float
+    agent: str
+
+
 class Books:
     """What the subscriptions of all nodes share.
 
     @ivar online: how many nodes have somebody logged in.
+    @ivar arrivals: how the logins made since the start began, by id.
     """
 
     def __init__(
@@ -100,12 +115,14 @@ class Books:
         self.logins: LeaseBook[Subscription] = LeaseBook()
         self.watchers: LeaseBook[Subscription] = LeaseBook()
         self.online = 0
+        self.arrivals: dict[int, Arrival] = {}
         self._subscribers: dict[Subscriber, Subscriber] = {}
 
     def clear(self) -> None:
         """Strike off everything."""
         self.logins.clear()
         self.watchers.clear()
+        self.arrivals.clear()
         self.online = 0
 
     def shared(self, subscriber: Subscriber) -> Subscriber:
@@ -129,8 +146,10 @@ class Books:
         """Strike C{subscription} off, whether it has lapsed or was ended."""
         self.leases(subscription.kind).drop(subscription)
         held = node.subscriptions(subscription.kind).pop(subscription.id, None)
-        if held is not None and subscription.kind is Kind.LOGIN and not node.logins:
-            self.online -= 1
+        if held is not None and subscription.kind is Kind.LOGIN:
+            self.arrivals.pop(subscription.id, None)
+            if not node.logins:
+                self.online -= 1
 
 
 def subscribe(node: Node, visit: Visit, books: Books) -> Outcome:
@@ -228,6 +247,7 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
         books.remove(node, subscription)
 
     if kind is Kind.LOGIN:
+        books.arrivals[number] = Arrival(visit.now, _agent(visit))
         reply = _granted(subscription, granted(asked))
     else:
         reply = _granted(subscription, _announced(node, visit, asked, number))
@@ -238,6 +258,12 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
         reply.body = render_multistatus(node.account.url, [Propstat(200, props)])
     kept = partial(books.ids.kept, number) if reserve else None
     return Outcome(reply, (*reserve, PutSubscription(saved(subscription))), undo=undo, kept=kept)
+
+
+def _agent(visit: Visit) -> str:
+    """What the client calls itself, as far as it can be shown on one line."""
+    text = visit.call.headers.get(b"user-agent", b"")[:AGENT_LENGTH].decode("latin-1")
+    return "".join(each if each.isprintable() else "?" for each in text)
 
 
 def _announced(node: Node, visit: Visit, asked: int, number: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from rvpfarm.admin.states import STATE_FILE
 from rvpfarm.auth.challenge import Gate, Scheme
 from rvpfarm.auth.connections import Connections
 from rvpfarm.auth.digest import Nonces
@@ -22,6 +23,7 @@ from rvpfarm.auth.keys import FarmKey
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.directory.model import Home as Record
+from rvpfarm.home.control import Control
 from rvpfarm.home.delivery import Sender
 from rvpfarm.home.journal import Journal
 from rvpfarm.home.server import Home
@@ -33,9 +35,6 @@ from rvpfarm.protocol.calls import Call, Limits
 from rvpfarm.router.forwarder import Answered, Router
 from rvpfarm.tap.settings import HostPort
 from rvpfarm.web.admission import Admission
-
-#: The state of a home, in its state directory.
-STATE_FILE = "home.sqlite"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,7 @@ class Hosted:
         )
         self.answer: Answer = self.home.answer
         self.taken = LinkFactory(
-            self.home.answer,
+            Control(self.home, record.id, shared.directory, shared.reactor).answer,
             key=shared.key.link,
             accepted=shared.key.links,
             name=record.id,

@@ -416,7 +416,7 @@ class SettingTests(HandlerCase):
     def test_policy_refused(self) -> None:
         """Unknown policies, values and domains are refused with the known ones."""
         change = handlers.set_policy
-        self.refused("the policies are address-form, authentication", change, "colour", "blue")
+        self.refused("the policies are address-form, announce-from, authentication", change, "colour", "blue")
         self.refused("give one of auto, always, never", change, "referral", "maybe")
         self.refused("give one of auto", change, "referral", "auto always")
         self.refused("one or several of", change, "schemes", "digest-md5 digest-md5")
