@@ -253,6 +253,7 @@ class Home(Service):
         method = visit.call.method
         if method == b"SUBSCRIBE":
             outcome = subscribe(node, visit, self.keeper.books)
+            self._metrics.user_agent(visit.call.headers.get(b"user-agent", b""))
             self._revive_call_back(visit.call)
             return outcome
         if method == b"UNSUBSCRIBE":
@@ -443,6 +444,8 @@ class Home(Service):
         gauge("sessions", lambda: len(self.keeper.keeping.views))
         gauge("subscriptions", lambda: len(books.logins), type="login")
         gauge("subscriptions", lambda: len(books.watchers), type="property")
+        gauge("sessions_deaf", lambda: self.courier.deaf)
+        gauge("call_backs_failing", lambda: self.courier.failing)
         gauge("queue_depth", lambda: self.courier.queued, queue="outbound")
         gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
         gauge("queue_depth", lambda: self._journal.depth, queue="journal")
