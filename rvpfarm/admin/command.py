@@ -9,6 +9,7 @@ import click
 from rvpfarm.admin import handlers
 from rvpfarm.admin.address_verbs import user
 from rvpfarm.admin.dns_verbs import dns
+from rvpfarm.admin.doctor_verbs import doctor
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.network_verbs import network
@@ -70,7 +71,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit, status):
+for noun in (domain, home, router, user, node, policy, network, dns, audit, status, doctor):
     rvpfarm.add_command(noun)
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from rvpfarm.admin import handlers
-from rvpfarm.admin.doctor import gather, table, travelling
-from rvpfarm.admin.doctor.evidence import Evidence
+from rvpfarm.admin.doctor import gather, table
+from rvpfarm.admin.doctor.dnsview import DnsView
+from rvpfarm.admin.doctor.evidence import Evidence, Probe
+from rvpfarm.admin.doctor.figures import Figures
 from rvpfarm.admin.doctor.journey import Journey
 from rvpfarm.admin.doctor_shows import findings_record, show_findings
 from rvpfarm.admin.forms import DNS_SERVER
+from rvpfarm.admin.status import Report
 from rvpfarm.admin.tables import show_json, show_table
 from rvpfarm.admin.verbs import Farm, Verb, json_option, pass_farm
 
@@ -103,7 +107,11 @@ def doctor(
     needs = table.needs_of(rules)
     skipped: list[str] = []
     settings = handlers.farm_of(farm.store)
-    view, report, figures, dumb, probes = None, None, {}, (), ()
+    view: DnsView | None = None
+    report: Report | None = None
+    figures: Mapping[str, Figures] = {}
+    dumb: tuple[str, ...] = ()
+    probes: tuple[Probe, ...] = ()
     accounts = gather.look_at_accounts(farm.store)
     if table.DNS in needs and not no_dns:
         masters = gather.servers_of(authoritative, authoritative=True)
@@ -121,6 +129,8 @@ def doctor(
         report, figures, dumb = gather.look_at_processes(settings, seconds)
     journey: Journey | None = None
     if end_to_end:
+        from rvpfarm.admin.doctor import travelling  # late: the client's library takes its time
+
         journey = travelling.travel(settings, probe_file, resolvers[0] if resolvers else None, seconds)
         skipped += journey.skipped
     elif table.JOURNEY in needs and ids:
@@ -153,6 +163,8 @@ def doctor(
 @pass_farm
 def prepare(farm: Farm, probe_file: Path, domain: str | None) -> None:
     """Make a probe user without any rights on each home, for --end-to-end; again for homes that came later."""
+    from rvpfarm.admin.doctor import travelling
+
     made, kept = travelling.prepare(farm.store, probe_file, domain)
     click.echo(f"Made {made} probe users, kept {kept}; {probe_file} has their passwords.")
 

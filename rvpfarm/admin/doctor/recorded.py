@@ -61,7 +61,7 @@ def only_ntlm(evidence: Evidence) -> Iterator[Finding]:
                 "D34",
                 f"{domain} has callers from outside and offers only {' and '.join(schemes)}, which does not "
                 "pass through HTTP proxies",
-                f'rvpfarm policy set schemes "{" ".join(schemes)} digest-md5 digest-sha-256" --domain {domain}',
+                f'rvpfarm policy set schemes "{" ".join(schemes)} digest-sha-256" --domain {domain}',
             )
 
 
@@ -88,9 +88,10 @@ def clocks(evidence: Evidence) -> Iterator[Finding]:
         said = server.page.time if server.page is not None else None
         if said is not None and abs(said - evidence.now) > _SKEW_SECONDS:
             off = said - evidence.now
+            where = "ahead" if off > 0 else "behind"
             yield warning(
                 "E02",
-                f"the clock of {server.role} {server.title} is {abs(off):.0f} s {'ahead' if off > 0 else 'behind'}",
+                f"the clock of {server.role} {server.title} is {abs(off):.0f} s {where}",
                 f"chronyc makestep on the machine of {server.title}, and keep chronyd running",
             )
 

@@ -121,7 +121,7 @@ def deaf_sessions(evidence: Evidence) -> Iterator[Finding]:
         if deaf:
             yield warning(
                 "D11",
-                f"{deaf:.0f} call-backs of home {title} cannot be reached: those users can send and not receive",
+                f"{deaf:.0f} call-backs of home {title} cannot be reached: they can send and not receive",
                 f'grep "is dead" in the log of {title} names them; their network has to let the home in',
             )
 
@@ -164,8 +164,8 @@ def flickering(evidence: Evidence) -> Iterator[Finding]:
                 "D15",
                 f"{late:.0f} presences at home {title} ran out and came back within a minute, beside "
                 f"{renewed:.0f} renewed in time",
-                "set PropertyTimeout of those clients (HKCU\\Software\\Microsoft\\Exchange\\Messenger\\Profiles) "
-                "to 1200 or more, and see their clocks",
+                "set PropertyTimeout of those clients to 1200 or more (HKCU\\Software\\Microsoft\\Exchange\\"
+                "Messenger\\Profiles), and see their clocks",
             )
 
 
@@ -232,7 +232,7 @@ def nearly_full(evidence: Evidence) -> Iterator[Finding]:
             yield warning(
                 "D29",
                 f"{title} has {used:.0f} connections of {limit:.0f} at most",
-                f"rvpfarm policy set max-connections {2 * int(limit)}, and raise LimitNOFILE; or add a router",
+                f"rvpfarm policy set max-connections {2 * int(limit)}, with LimitNOFILE; or add a router",
             )
         refused = sum(figures.total("rejected_total", reason=reason) for reason in ("conn", "source"))
         if refused:
