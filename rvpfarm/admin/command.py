@@ -14,7 +14,7 @@ from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
-from rvpfarm.admin.server_verbs import home, router
+from rvpfarm.admin.renaming_verbs import home, router
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 

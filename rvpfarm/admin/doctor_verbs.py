@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.checks import Refused
 from rvpfarm.admin.doctor import gather, table
 from rvpfarm.admin.doctor.dnsview import DnsView
 from rvpfarm.admin.doctor.evidence import Evidence, Probe
@@ -17,7 +18,8 @@ from rvpfarm.admin.doctor_shows import findings_record, show_findings
 from rvpfarm.admin.forms import DNS_SERVER
 from rvpfarm.admin.status import Report
 from rvpfarm.admin.tables import show_json, show_table
-from rvpfarm.admin.verbs import Farm, Verb, json_option, pass_farm
+from rvpfarm.admin.verbs import Failed, Farm, Verb, json_option, pass_farm
+from rvpfarm.directory.model import DirectoryUnavailable
 
 
 class _Doctor(click.Group):
@@ -27,7 +29,10 @@ class _Doctor(click.Group):
 
     def invoke(self, ctx: click.Context) -> object:
         """Run it, and say refusals in one sentence as every verb does."""
-        return Verb.invoke(self, ctx)  # type: ignore[arg-type]  # what a verb adds suits any command
+        try:
+            return super().invoke(ctx)
+        except (Refused, DirectoryUnavailable) as problem:
+            raise Failed(ctx.command_path, str(problem)) from problem
 
 
 @click.group(cls=_Doctor, invoke_without_command=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import ip_address
 
-from rvpfarm.directory.model import Farm
+from rvpfarm.directory.model import Farm, Home, Router
 from rvpfarm.discovery.zone import Record, active, plain_name, published
 
 
@@ -114,8 +114,8 @@ def questions_about(farm: Farm) -> list[Question]:
 def hosts_of(farm: Farm) -> list[str]:
     """Every full host name of the farm: of domains, and of the servers that are active."""
     names = [name for domain in farm.domains.values() for name in (domain.name, *domain.aliases)]
-    names += [router.host for router in active(farm.routers.values())]
-    names += [home.host for home in farm.homes.values()]
+    servers: list[Home | Router] = [*active(farm.routers.values()), *farm.homes.values()]
+    names += [host for server in servers for host in (server.host, *server.former_hosts)]
     return list(dict.fromkeys(name for name in map(plain_name, names) if "." in name))
 
 

@@ -272,8 +272,8 @@ def piled_up(evidence: Evidence) -> Iterator[Finding]:
         if logins >= 50 and logins > 3 * sessions:
             yield warning(
                 "D33",
-                f"home {title} holds {logins:.0f} logins of {sessions:.0f} sessions: clients end without logging out",
-                "nothing: they end with their leases, after 4 hours; see why those clients crash",
+                f"home {title} holds {logins:.0f} logins of {sessions:.0f} sessions: clients crash",
+                "nothing: they end with their leases, after 4 hours; see why they crash",
             )
 
 

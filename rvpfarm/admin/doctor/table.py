@@ -45,14 +45,14 @@ _ALL = (
     _rule(
         "D01",
         "Every server has a full DNS name that resolves",
-        "clients are sent to homes by name, and one that they cannot resolve looks like a wrong password to them",
+        "clients are sent to homes by name, and one they cannot resolve looks like a wrong password",
         [DIRECTORY, DNS],
         naming.full_names,
     ),
     _rule(
         "D02",
         "SRV records lead to the name that the routers answer to",
-        "the target of the SRV record is the IM domain: another one is refused as no permission for the address",
+        "its target is the IM domain: with another one clients say that there is no permission for the address",
         [DIRECTORY, DNS],
         naming.service_records,
     ),
@@ -290,7 +290,7 @@ RULES: Mapping[str, Rule] = {rule.id: rule for rule in _ALL}
 #: Known faults that cannot befall this farm or that it cannot see, and why.
 NOT_APPLICABLE: Mapping[str, str] = {
     "D13": "there is no polling mode: notifications are never parked for a client to fetch",
-    "D26": "contacts are kept by the clients; a sudden loss shows in rvp_subscriptions over time, not at one look",
+    "D26": "contacts are kept by the clients; a loss shows in rvp_subscriptions over time, not at one look",
     "D27": "programs that share a client's libraries are a matter of that client's machine",
     "D28": "each node has one writer, its home, so that two writers never meet",
     "D31": "client policies are set on clients' machines, where the farm does not look",

@@ -13,20 +13,19 @@ from rvpfarm.admin.checks import Refused
 from rvpfarm.admin.doctor.dnsview import (
     DnsView,
     Outcome,
-    Question,
     Said,
     Source,
     data_of,
     planned,
     questions_about,
 )
-from rvpfarm.admin.doctor.evidence import Accounts, Evidence, Probe, audit
+from rvpfarm.admin.doctor.evidence import Evidence, Probe, audit
 from rvpfarm.admin.doctor.figures import Figures, read_figures
 from rvpfarm.admin.doctor.findings import Finding, Severity
 from rvpfarm.admin.doctor.journey import Journey, Step
 from rvpfarm.admin.doctor.table import NOT_APPLICABLE, RULES, chosen, examine, needs_of
 from rvpfarm.admin.status import HomeView, Page, Place, Report, judge
-from rvpfarm.directory.model import Account, Domain, Farm, Home, Network, Router
+from rvpfarm.directory.model import Domain, Farm, Home, Network, Router
 from tests.support.directory import make_account, make_farm
 
 MASTER, CACHE = Source(True, "192.0.2.53"), Source(False, "192.0.2.54")
