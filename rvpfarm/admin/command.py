@@ -14,6 +14,7 @@ from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
+from rvpfarm.admin.preflight_verbs import preflight_verb
 from rvpfarm.admin.renaming_verbs import home, router
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
@@ -71,7 +72,7 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit, status, doctor):
+for noun in (domain, home, router, user, node, policy, network, dns, audit, status, doctor, preflight_verb):
     rvpfarm.add_command(noun)
 
 

@@ -43,7 +43,7 @@ class _Doctor(click.Group):
 @click.option(
     "--end-to-end",
     is_flag=True,
-    help="Also walk through the farm as a client: log probe users in, watch, and send from each home to each.",
+    help="Also walk through the farm as a client: log probe users in, and send from each home to each.",
 )
 @click.option(
     "--probe-file",
@@ -167,7 +167,7 @@ def doctor(
 @click.option("--domain", metavar="NAME", help="The IM domain to make them in.  [default: the first]")
 @pass_farm
 def prepare(farm: Farm, probe_file: Path, domain: str | None) -> None:
-    """Make a probe user without any rights on each home, for --end-to-end; again for homes that came later."""
+    """Make a probe user without any rights on each home that has none, for --end-to-end."""
     from rvpfarm.admin.doctor import travelling
 
     made, kept = travelling.prepare(farm.store, probe_file, domain)

@@ -112,7 +112,7 @@ def _renamed(
         both_routers = isinstance(before, Router) and isinstance(other, Router)
         if other.id != before.id and not both_routers and full in other.former_hosts:
             raise Refused(
-                f"{full} still means {other.name}, which had it before; give --host another name, or wait 4 hours"
+                f"{full} still means {other.name}, which had it before; give --host another name, or wait"
             )
     former = [one for one in read_former(before.former) if one.host != full and one.host != before.host]
     if full != before.host:

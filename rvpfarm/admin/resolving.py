@@ -1,4 +1,4 @@
-"""Asks DNS servers many questions at once and waits, and carries updates: for commands, never for a daemon."""
+"""Asks DNS servers many questions at once, and carries updates: for commands, never for a daemon."""
 
 from __future__ import annotations
 
@@ -147,12 +147,12 @@ def carry(message: UpdateMessage, zone: str, server: Source, seconds: float) -> 
         ) from problem
     except dns.tsig.PeerBadTime as problem:
         raise Refused(
-            f"the clocks of {server} and this machine differ by minutes; set them, and try again; nothing was changed"
+            f"the clocks of {server} and this machine differ by minutes; set them; nothing was changed"
         ) from problem
     except (dns.exception.DNSException, OSError) as problem:
         why = str(problem) or type(problem).__name__
         raise Refused(
-            f'{server} took the update of {zone} or not ({why}); "rvpfarm dns publish --dry-run" shows what is missing'
+            f"{server} took the update of {zone} or not ({why}); --dry-run shows what is missing"
         ) from problem
     code = reply.rcode()
     if code == dns.rcode.NOERROR:
@@ -160,7 +160,7 @@ def carry(message: UpdateMessage, zone: str, server: Source, seconds: float) -> 
     if code in (dns.rcode.NXRRSET, dns.rcode.YXRRSET, dns.rcode.NXDOMAIN, dns.rcode.YXDOMAIN):
         raise Refused(f"somebody changed the records of {zone} meanwhile; nothing was changed, run it again")
     advice = {
-        dns.rcode.REFUSED: f"it lets this key change nothing there; its update-policy for {zone} has to name it",
+        dns.rcode.REFUSED: f"its update-policy for {zone} has to name the key of --key-file",
         dns.rcode.NOTAUTH: f"it does not keep {zone}, or does not know the key; give --server and --key-file",
     }.get(code, "see its log")
     raise Refused(

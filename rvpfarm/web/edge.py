@@ -6,13 +6,16 @@ It decides and counts; the connections themselves are elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 
 from rvpfarm.directory.model import Farm
 from rvpfarm.directory.ranges import Ranges
 from rvpfarm.protocol.address import site_of
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.protocol.forwarded import read_caller
+
+#: Addresses of networks of somebody's own; Python's C{is_private} has those of examples, too.
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 
 #: Addresses that are remembered to have been complained of.
 TOLD_LIMIT = 1000
@@ -161,9 +164,9 @@ class Edge:
 
 
 def _is_private(source: str) -> bool:
-    """Is it an address of a private network (RFC 1918, RFC 4193)?  An IPv6 network is written as its first."""
+    """Is it in a private network (RFC 1918, RFC 4193)?  An IPv6 network is written as its first address."""
     try:
         address = ip_address(source.partition("/")[0])
     except ValueError:
         return False
-    return address.is_private and not address.is_loopback
+    return any(address in network for network in _PRIVATE)

@@ -13,7 +13,8 @@ import dns.message
 import dns.query
 import dns.rcode
 
-from rvpfarm.admin import handlers
+from rvpfarm.admin import handlers, publishing
+from rvpfarm.admin.checks import Refused
 from rvpfarm.admin.servers import drain_router
 from tests.support.processes import BIN, Ran, free_ports, run, scratch, wait_for
 
@@ -207,6 +208,23 @@ class PublishingTests(TestCase):
         self.assertEqual(done.status, 1, done)
         self.assertIn("fabrik.test", done.err)
         self.assertEqual(self.ask("_rvp._tcp.fabrik.test", "SRV"), [])
+
+    def test_meanwhile(self) -> None:
+        """Who changes the same records in between is not overwritten: nothing at all is changed then."""
+        server = "127.0.0.1", self.port
+        farm = handlers.farm_of(self.store)
+        key = publishing.load_key(self.where / "right.key")
+        (plan,) = publishing.plan_updates(farm, server, None, 5)
+        self.publish()
+        with self.assertRaisesRegex(Refused, "somebody changed"):
+            publishing.publish(plan, key, 5)
+        drain_router(self.store, "r2", actor="test")
+        (late,) = publishing.plan_updates(handlers.farm_of(self.store), server, None, 5)
+        handlers.create_router(self.store, "r3", "r3.fabrik.example", address="192.0.2.3", actor="test")
+        self.publish()
+        with self.assertRaisesRegex(Refused, "somebody changed"):
+            publishing.publish(late, key, 5)
+        self.assertEqual(self.ask("im.fabrik.example", "A"), ["192.0.2.1", "192.0.2.3"])
 
     def test_readable_key(self) -> None:
         """A key that everybody can read is not used."""

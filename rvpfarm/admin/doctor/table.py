@@ -52,7 +52,7 @@ _ALL = (
     _rule(
         "D02",
         "SRV records lead to the name that the routers answer to",
-        "its target is the IM domain: with another one clients say that there is no permission for the address",
+        "its target is the IM domain: clients find no permission for the address with another one",
         [DIRECTORY, DNS],
         naming.service_records,
     ),

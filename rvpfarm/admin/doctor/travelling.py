@@ -1,4 +1,4 @@
-"""Walks through the farm as clients do, with a probe user on each home; sees to it that there are some (shell)."""
+"""Walks through the farm as clients do, with probe users, one on each home, that it can make (shell)."""
 
 from __future__ import annotations
 
@@ -212,8 +212,7 @@ class _Walk:
             "D04",
             f"log in a user without rights at home {user.home}",
             _wait(session.state_of(user.url)),
-            f"rvpfarm doctor prepare, which gives the probe of {user.home} a new password; and see the log of "
-            f"{user.home}",
+            f"rvpfarm doctor prepare, which gives it a new password; and see the log of {user.home}",
         )
         well = well and await self._step(
             "D06",
