@@ -78,7 +78,7 @@ def gather(
 def ask(place: Place, seconds: float) -> Page | str:
     """What one place answers."""
     try:
-        return read_page(_fetch(place.host, place.port, seconds))
+        return read_page(fetch(place.host, place.port, seconds))
     except NoPage as problem:
         return str(problem)
     except TimeoutError:
@@ -91,8 +91,8 @@ def ask(place: Place, seconds: float) -> Page | str:
         return (problem.strerror or str(problem) or "no connection").lower()
 
 
-def _fetch(host: str, port: int, seconds: float) -> bytes:
-    """The body of C{/status}.
+def fetch(host: str, port: int, seconds: float, path: str = "/status") -> bytes:
+    """The body of C{path}.
 
     The standard library's own client would wait for each octet anew, so a server that sends one now and
     then could hold it up for ever: here the whole answer has one deadline and one limit.
@@ -104,9 +104,7 @@ def _fetch(host: str, port: int, seconds: float) -> bytes:
     with socket.create_connection((host, port), timeout=seconds) as connection:
         name = f"[{host}]" if ":" in host else host
         connection.settimeout(left_until(end))
-        connection.sendall(
-            f"GET /status HTTP/1.0\r\nHost: {name}:{port}\r\nAccept: application/json\r\n\r\n".encode()
-        )
+        connection.sendall(f"GET {path} HTTP/1.0\r\nHost: {name}:{port}\r\nAccept: */*\r\n\r\n".encode())
         answer = bytearray()
         while True:
             connection.settimeout(left_until(end))

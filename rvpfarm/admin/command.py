@@ -9,6 +9,7 @@ import click
 from rvpfarm.admin import handlers
 from rvpfarm.admin.broadcast_verbs import broadcast_verb
 from rvpfarm.admin.dns_verbs import dns
+from rvpfarm.admin.doctor_verbs import doctor
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.explain_verbs import explain_verb
 from rvpfarm.admin.farm_verbs import audit
@@ -17,9 +18,9 @@ from rvpfarm.admin.ldap_verbs import ldap
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.pack_verbs import policy
-from rvpfarm.admin.server_verbs import router
+from rvpfarm.admin.preflight_verbs import preflight_verb
+from rvpfarm.admin.renaming_verbs import home, router
 from rvpfarm.admin.session_verbs import session
-from rvpfarm.admin.state_verbs import home
 from rvpfarm.admin.status_verbs import status
 from rvpfarm.admin.verbs import Farm, Noun, pass_farm
 from rvpfarm.admin.welcome_verbs import user
@@ -95,6 +96,8 @@ for noun in (
     key,
     audit,
     status,
+    doctor,
+    preflight_verb,
     broadcast_verb,
     explain_verb,
 ):

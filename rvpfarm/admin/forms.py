@@ -23,6 +23,9 @@ class _Server(click.ParamType[tuple[str, int]]):
             self.fail(str(problem), param, ctx)
 
 
+#: For options that name a DNS server.
+DNS_SERVER = _Server()
+
 #: Which rule goes before the policy when a user is enabled.
 form_option = click.option(
     "--address-form",
@@ -38,7 +41,7 @@ dns_option = click.option(
     "server",
     envvar="RVPFARM_DNS",
     show_envvar=True,
-    type=_Server(),
+    type=DNS_SERVER,
     metavar="ADDRESS:PORT",
     help="The DNS server to ask for SRV records.  [default: as this machine is set up]",
 )

@@ -23,10 +23,10 @@ ACTIVE, DRAINING = "active", "draining"
 
 #: Why the rest of a server's record stays as it is, by the option that somebody may think of.
 FIXED: Mapping[str, str] = {
-    "home --host": "the host of a home stands in its users' URLs; create another home and give users to it",
+    "home --host": 'the host of a home stands in its users\' URLs; "rvpfarm home rename" changes it',
     "home --port": "the port of a home stands in its users' URLs; create another home and give users to it",
     "home --link-port": "all members would have to follow at one moment; create another home instead",
-    "router --host": "the host of a router is published in DNS; create another router instead",
+    "router --host": 'the host of a router is published in DNS; "rvpfarm router rename" changes it',
     "router --port": "the port of a router is published in DNS; create another router instead",
 }
 

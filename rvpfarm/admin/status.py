@@ -58,6 +58,9 @@ class Page:
 
     @ivar names: of all servers that it is, if it is several.
     @ivar workers: how many processes the server has, at ports that follow each other.
+    @ivar config: tells one state of the farm-wide settings from another.
+    @ivar time: of its clock.
+    @ivar disk_free: octets, where its state is; C{disk_total} likewise.
     """
 
     role: str
@@ -75,6 +78,10 @@ class Page:
     users_online: int | None = None
     staleness_seconds: float | None = None
     workers: int = 1
+    config: str = ""
+    time: float | None = None
+    disk_free: float | None = None
+    disk_total: float | None = None
     homes: Mapping[str, HomeView] = field(default_factory=dict)
 
 
@@ -196,6 +203,8 @@ def read_page(body: bytes) -> Page:
     if not isinstance(said, dict) or not isinstance(said.get("role"), str):
         raise NoPage("what answers there is no status page; is it an older rvpfarm, or another program?")
     directory = said.get("directory")
+    disk = said.get("disk")
+    disk = disk if isinstance(disk, dict) else {}
     reasons, names = said.get("reasons"), said.get("names")
     return Page(
         role=_text(said.get("role")),
@@ -215,6 +224,10 @@ def read_page(body: bytes) -> Page:
         if isinstance(directory, dict)
         else None,
         workers=max(1, _whole(said.get("workers")) or 1),
+        config=_text(said.get("config")),
+        time=_number(said.get("time")),
+        disk_free=_number(disk.get("free_bytes")),
+        disk_total=_number(disk.get("total_bytes")),
         homes=_homes(said.get("homes")),
     )
 

@@ -47,6 +47,7 @@ CAUSES = frozenset(
         "unsupported",
         "bad-ticket",
         "no-account",
+        "proxied",
     }
 )
 
@@ -569,7 +570,7 @@ class Gate:
             self._count(scheme.proof, "directory")
             return Busy("who you are cannot be checked just now")
         if problem.cause:
-            self._count(scheme.proof, problem.cause)
+            self._count(scheme.proof, _cause(attempt, scheme, problem.cause))
             self._judge(attempt, scheme, problem)
         if problem.lines is not None:
             headers = tuple((b"WWW-Authenticate", line) for line in problem.lines)
@@ -609,6 +610,13 @@ class Gate:
         """Report a failed attempt."""
         if self._on_failure is not None:
             self._on_failure(method, cause)
+
+
+def _cause(attempt: Attempt, scheme: Scheme, cause: str) -> str:
+    """Why it failed: a proof that is bound to a connection does not pass through a proxy (product D17)."""
+    headers = attempt.call.headers
+    passed_on = b"via" in headers or b"x-forwarded-for" in headers
+    return "proxied" if passed_on and scheme.proof == "ntlm" and cause not in GUESSES else cause
 
 
 def _claim(call: Call, names: Names) -> Principal | None:

@@ -5,7 +5,7 @@ Every value is immutable; a change in the directory makes a new one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -35,6 +35,33 @@ class Domain:
 
 
 @dataclass(frozen=True, slots=True)
+class FormerHost:
+    """A host that a server had before it was renamed.
+
+    @ivar until: seconds since 1970: till then at least it answers to that name.
+    """
+
+    host: str
+    until: float
+
+
+def read_former(text: str) -> tuple[FormerHost, ...]:
+    """The hosts that C{former} of a server tells of."""
+    pairs = (word.partition("=") for word in text.split())
+    return tuple(FormerHost(host, float(until)) for host, _, until in pairs)
+
+
+def write_former(hosts: Iterable[FormerHost]) -> str:
+    """The text that L{read_former} reads."""
+    return " ".join(f"{one.host}={one.until:.0f}" for one in hosts)
+
+
+def still_former(text: str, now: float) -> str:
+    """Those of them that still count."""
+    return write_former(one for one in read_former(text) if one.until > now) if text else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Home:
     """One home server.
 
@@ -46,6 +73,7 @@ class Home:
     @ivar address: its IP address when it is not to be looked up by C{host}; may be empty.
     @ivar state: C{"active"}, or C{"draining"}: it gets no more of what could go elsewhere.
     @ivar metrics: C{ADDRESS:PORT} where it shows its metrics, health and status; may be empty.
+    @ivar former: hosts that it had before and still answers to, each as C{HOST=UNTIL}, by spaces.
     """
 
     id: str
@@ -56,6 +84,12 @@ class Home:
     address: str = ""
     state: str = "active"
     metrics: str = ""
+    former: str = ""
+
+    @property
+    def former_hosts(self) -> tuple[str, ...]:
+        """The hosts that it had before."""
+        return tuple(one.host for one in read_former(self.former)) if self.former else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +103,12 @@ class Router:
     address: str = ""
     state: str = "active"
     metrics: str = ""
+    former: str = ""
+
+    @property
+    def former_hosts(self) -> tuple[str, ...]:
+        """The hosts that it had before."""
+        return tuple(one.host for one in read_former(self.former)) if self.former else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rvpfarm.directory.model import Farm
+from rvpfarm.directory.model import Farm, Home, Router
 from rvpfarm.protocol.address import Names
 
 
@@ -26,8 +26,8 @@ def _names_of(farm: Farm) -> Names:
     domains = {alias.lower(): domain.name for domain in farm.domains.values() for alias in domain.aliases}
     # a domain's own name wins over what another domain calls itself
     domains.update((name.lower(), name) for name in farm.domains)
-    hosts = [home.host.lower() for home in farm.homes.values()]
-    hosts += [router.host.lower() for router in farm.routers.values()]
+    servers: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
+    hosts = [host.lower() for server in servers for host in (server.host, *server.former_hosts)]
     if not farm.domains:
         return Names(domains, {})
     return Names(domains, {host: _nearest(host, sorted(farm.domains)) for host in hosts})

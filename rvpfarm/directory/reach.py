@@ -86,8 +86,9 @@ def _within(address: Address, first: str, last: str) -> bool:
 def _is_server(host: str, port: int, farm: Farm) -> bool:
     """Is that an address on which a member of the farm listens."""
     for home in farm.homes.values():
-        if host in (home.host, home.address) and port in (home.port, home.link_port):
+        if host in (home.host, home.address, *home.former_hosts) and port in (home.port, home.link_port):
             return True
     return any(
-        host in (router.host, router.address) and port == router.port for router in farm.routers.values()
+        host in (router.host, router.address, *router.former_hosts) and port == router.port
+        for router in farm.routers.values()
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -20,6 +21,7 @@ from rvpfarm.directory.model import (
     Network,
     Router,
     Verifier,
+    still_former,
 )
 
 # one look at the feed of changes returns at most so many
@@ -161,7 +163,7 @@ class Reading:
 
     def farm(self) -> Farm:
         """Everything farm-wide."""
-        rows = self._rows
+        rows, now = self._rows, time.time()
         policies = _grouped(rows(select(tables.policies)), "scope")
         aliases = _grouped(
             rows(select(tables.domain_aliases).order_by(tables.domain_aliases.c.name)), "domain"
@@ -179,12 +181,29 @@ class Reading:
         }
         homes = {
             row.id: Home(
-                row.id, row.name, row.host, row.port, row.link_port, row.address, row.state, row.metrics
+                row.id,
+                row.name,
+                row.host,
+                row.port,
+                row.link_port,
+                row.address,
+                row.state,
+                row.metrics,
+                still_former(row.former, now),
             )
             for row in rows(select(tables.homes).order_by(tables.homes.c.name))
         }
         routers = {
-            row.id: Router(row.id, row.name, row.host, row.port, row.address, row.state, row.metrics)
+            row.id: Router(
+                row.id,
+                row.name,
+                row.host,
+                row.port,
+                row.address,
+                row.state,
+                row.metrics,
+                still_former(row.former, now),
+            )
             for row in rows(select(tables.routers).order_by(tables.routers.c.name))
         }
         ranges = select(tables.networks).order_by(tables.networks.c.kind, tables.networks.c.first)

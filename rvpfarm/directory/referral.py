@@ -68,6 +68,19 @@ def place_of(account: Account, home: Home) -> str:
     return quote(account.physical_url(home), safe="/:%!$&'()*+,;=@~")
 
 
+def renamed(
+    account: Account, home: Home, farm: Farm, *, peer: str, user_agent: bytes, asked: str
+) -> Redirect | None:
+    """Where to send a caller who asks C{home} by a name that it had before, if he can follow (KB 319758).
+
+    @return: C{None} if the home should answer as if it were asked by its name.
+    """
+    if not home.former or asked.lower() not in home.former_hosts:
+        return None
+    decision = route(account, home, farm, peer=peer, user_agent=user_agent, asked=asked)
+    return decision if isinstance(decision, Redirect) else None
+
+
 def follows(user_agent: bytes) -> bool:
     """Whether a client that calls itself so is known to follow referrals (protocol notes 10.2)."""
     return user_agent[: len(FOLLOWERS)].lower() == FOLLOWERS

@@ -74,7 +74,8 @@ mail_domains = Table(
     Column("place", Integer, nullable=False),
 )
 
-#: Home servers; C{state} is C{active} or C{draining}, C{metrics} where metrics and status are shown.
+#: Home servers; C{state} is C{active} or C{draining}, C{metrics} where metrics and status are shown,
+#: C{former} the hosts that it had before, with their ends.
 homes = Table(
     "homes",
     metadata,
@@ -87,9 +88,10 @@ homes = Table(
     Column("state", String, nullable=False),
     Column("created", Double, nullable=False),
     Column("metrics", String, nullable=False, server_default=""),
+    Column("former", String, nullable=False, server_default=""),
 )
 
-#: Routers; C{state} and C{metrics} as of homes.
+#: Routers; C{state}, C{metrics} and C{former} as of homes.
 routers = Table(
     "routers",
     metadata,
@@ -101,6 +103,7 @@ routers = Table(
     Column("created", Double, nullable=False),
     Column("state", String, nullable=False, server_default="active"),
     Column("metrics", String, nullable=False, server_default=""),
+    Column("former", String, nullable=False, server_default=""),
 )
 
 #: Users, groups and devices.  C{key} and C{address_key} are lower case, the others as they are emitted;

@@ -176,9 +176,10 @@ def published(farm: Farm, domain: str | None = None, *, ttl: int = TTL) -> tuple
         if domain in (None, each.name):
             found.extend(_domain_records(each, machines, ttl))
     found.extend(
-        Address(plain_name(machine.host), ttl, address=machine.address)
+        Address(host, ttl, address=machine.address)
         for machine in (*_by_name(active(farm.routers.values())), *_by_name(farm.homes.values()))
-        if machine.address and plain_name(machine.host) not in taken
+        for host in map(plain_name, (machine.host, *machine.former_hosts))
+        if machine.address and host not in taken
     )
     # Two routers may share a host or an address: a record set has no duplicates.
     return tuple(dict.fromkeys(found))

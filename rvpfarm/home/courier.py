@@ -189,6 +189,16 @@ class Courier:
             return
         self._enqueue(line, letter)
 
+    @property
+    def deaf(self) -> int:
+        """How many call-backs are given up until their clients call again; from any thread."""
+        return sum(map(len, list(self._dead.values())))
+
+    @property
+    def failing(self) -> int:
+        """How many call-backs have missed something that is being tried again; from any thread."""
+        return sum(bool(line.retries) for line in list(self._lines.values()))
+
     def is_dead(self, name: str) -> bool:
         """Is the destination of that name skipped until its client calls again."""
         line = self._lines.get(name)

@@ -46,6 +46,9 @@ class Census(Protocol):
     def lease_renewed(self, kind: str) -> None:
         """A lease of that kind was renewed in time."""
 
+    def lease_late(self) -> None:
+        """A presence ran out, and was shown again within a minute."""
+
     def call_back_blocked(self, rule: str) -> None:
         """A call-back was refused by that rule."""
 
@@ -69,7 +72,11 @@ class Keeper:
         views: LeaseBook[View] = LeaseBook()
         properties: LeaseBook[Property] = LeaseBook()
         self.keeping = Keeping(
-            views, properties, lambda: 1 + int.from_bytes(random(4), "big") // 2, census.lease_renewed
+            views,
+            properties,
+            lambda: 1 + int.from_bytes(random(4), "big") // 2,
+            census.lease_renewed,
+            census.lease_late,
         )
 
     def __len__(self) -> int:

@@ -7,7 +7,7 @@ directory; everything else is what the owner has set.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rvpfarm.home.leases import LAPSED, LeaseBook
 from rvpfarm.home.node import News, Node, Outcome, Property, Visit
@@ -23,6 +23,7 @@ from rvpfarm.home.records import (
     SavedProperty,
     SavedView,
 )
+from rvpfarm.home.returning import Ends
 from rvpfarm.protocol.calls import Busy, Reply
 from rvpfarm.protocol.headers import check_content_type, check_depth
 from rvpfarm.protocol.properties import (
@@ -147,12 +148,15 @@ class Keeping:
 
     @ivar new_id: makes an id for a view: positive, unpredictable enough not to collide after a restart.
     @ivar renewed: told the kind when a lease is renewed in time.
+    @ivar ends: whose presence ran out of late; C{late} is told when one of them comes back at once.
     """
 
     views: LeaseBook[View]
     properties: LeaseBook[Property]
     new_id: Callable[[], int]
     renewed: Callable[[str], None] = lambda kind: None
+    late: Callable[[], None] = lambda: None
+    ends: Ends = field(default_factory=Ends)
 
 
 def proppatch(node: Node, visit: Visit, keeping: Keeping) -> Outcome:
@@ -245,6 +249,8 @@ class _Patch:
             if len(node.views) >= MOST_VIEWS:
                 raise Busy("this principal is signed in at as many places as it may be")
             view = View(node.key, keeping.new_id(), OFFLINE, OFFLINE, 0, self._visit.call.peer, 0)
+            if keeping.ends.returned(node.key, view.address, self._visit.now):
+                keeping.late()
         lease = change.lease
         state = lease.value if lease else change.value
         default = (lease.default if lease else None) or OFFLINE
@@ -338,6 +344,7 @@ def lapse_view(node: Node, view: View, keeping: Keeping, now: float) -> tuple[li
         record: Record = PutView(saved_view(view))
     else:
         record = DropView(node.key, view.id)
+        keeping.ends.ended(node.key, view.address, now)
     return [record], node.state_news(before)
 
 

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from rvpfarm.auth.challenge import PROVED, Gate, Identity
 from rvpfarm.directory.model import Account, Directory, DirectoryUnavailable, Farm
 from rvpfarm.directory.names import names_of
+from rvpfarm.directory.referral import renamed
 from rvpfarm.home.backlog import Backlog
 from rvpfarm.home.courier import Courier, Destination, Letter, Priority
 from rvpfarm.home.delivery import Answer, Herald, Sender
@@ -168,7 +169,21 @@ class Home(Service):
             found = directory.find(target.key)
             found.addErrback(_unavailable)
             return found.addCallback(lambda account: self.take(call, target, account))
+        if target.physical and not call.vouched and isinstance(account, Account):
+            referral = self._renamed(call, target, account)
+            if referral is not None:
+                return referral
         return self.take(call, target, account if isinstance(account, Account) else None)
+
+    def _renamed(self, call: Call, target: Target, account: Account) -> Reply | None:
+        """Refer who asks by a name that this home had before, if he can follow."""
+        farm = self._directory.farm()
+        home = farm.homes.get(account.home)
+        if home is None or home.id != self._home or call.method == b"NOTIFY":
+            return None
+        agent = call.headers.get(b"user-agent", b"")
+        to = renamed(account, home, farm, peer=call.peer, user_agent=agent, asked=target.host)
+        return None if to is None else Reply(302, ((b"Location", to.url.encode("ascii")),))
 
     def take(
         self, call: Call, target: Target, account: Account | None
@@ -269,6 +284,7 @@ class Home(Service):
         method = visit.call.method
         if method == b"SUBSCRIBE":
             outcome = subscribe(node, visit, self.keeper.books)
+            self._metrics.user_agent(visit.call.headers.get(b"user-agent", b""))
             self._revive_call_back(visit)
             return outcome
         if method == b"UNSUBSCRIBE":
@@ -475,6 +491,8 @@ class Home(Service):
         gauge("sessions", lambda: len(self.keeper.keeping.views))
         gauge("subscriptions", lambda: len(books.logins), type="login")
         gauge("subscriptions", lambda: len(books.watchers), type="property")
+        gauge("sessions_deaf", lambda: self.courier.deaf)
+        gauge("call_backs_failing", lambda: self.courier.failing)
         gauge("queue_depth", lambda: self.courier.queued, queue="outbound")
         gauge("queue_depth", lambda: self.herald.waiting, queue="fanout")
         gauge("queue_depth", lambda: self._journal.depth, queue="journal")

@@ -7,6 +7,7 @@ metrics are looked up once and kept.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ GAUGES = {
     "users_online": "Users that somebody can see online",
     "sessions": "Signed-in views",
     "subscriptions": "Subscriptions held, by type",
+    "sessions_deaf": "Call-backs given up until their clients call again",
+    "call_backs_failing": "Call-backs that missed something that is being tried again",
+    "connections_private": "Connections from private addresses that do not count as inside",
     "queue_depth": "Work waiting, by queue",
     "outbound_connections": "Open connections to others, by kind of peer",
     "connections": "Connections from callers, those on their way in included",
@@ -54,7 +58,21 @@ _SIZES = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 #: Most label values per metric that nobody declared; further ones are counted as C{other}.
 _STRAYS = 64
 
+#: Spellings of programs' names that are kept at hand.
+_PROGRAMS = 1024
+
+#: A program as it calls itself: its name, and the first part of its version.
+_PROGRAM = re.compile(rb"([A-Za-z][A-Za-z0-9._+-]{0,23})(?:/([0-9]{1,4}(?:\.[0-9]{1,4})?))?")
+
 _Child = TypeVar("_Child", Count, Spans)
+
+
+def program_of(said: bytes) -> str:
+    """The label of a C{User-Agent}: name and version, C{none} without one, C{other} for what is none."""
+    match = _PROGRAM.match(said)
+    if match is None:
+        return "other" if said else "none"
+    return b"/".join(part for part in match.groups() if part).decode("ascii").lower()
 
 
 class _Family(dict[tuple[str, ...], _Child]):
@@ -124,6 +142,7 @@ class Metrics:
         self._collectors: dict[str, Any] = {} if first is None else first._collectors
         self._broken: set[str] = set()
         self._requests: dict[tuple[bytes, int], tuple[Count, Spans]] = {}
+        self._programs: dict[bytes, Count] = {}
         self._series: dict[tuple[str, ...], SeriesCollector] = {} if first is None else first._series
         self._build()
         if first is None:
@@ -177,6 +196,10 @@ class Metrics:
         )
         self._expired = self._counter("lease_expired", "Leases that ran out", ("kind",))
         self._renewed = self._counter("lease_renewed", "Leases renewed in time", ("kind",))
+        self._late = self._counter(
+            "lease_late", "Presences that ran out and were shown again within a minute"
+        )
+        self._agents = self._counter("user_agents", "SUBSCRIBEs by the program that sent them", ("agent",))
         self._reads = self._counter("directory_reads", "Directory look-ups", ("result", "cache"))
         self._read_seconds = self._histogram(
             "directory_seconds", "Time the directory took to answer", buckets=_FAST
@@ -305,6 +328,19 @@ class Metrics:
     def lease_renewed(self, kind: str) -> None:
         """A lease was renewed; kinds as for L{lease_expired}."""
         self._renewed[kind,].value += 1
+
+    def lease_late(self) -> None:
+        """A presence ran out, and was shown again within a minute."""
+        self._late[()].value += 1
+
+    def user_agent(self, said: bytes) -> None:
+        """Somebody subscribes with a program that calls itself so."""
+        known = self._programs.get(said)
+        if known is None:
+            if len(self._programs) >= _PROGRAMS:
+                self._programs.clear()
+            known = self._programs[said] = self._agents[program_of(said),]
+        known.value += 1
 
     def directory_read(self, result: str, cache: str) -> None:
         """The directory was asked.

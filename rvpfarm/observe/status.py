@@ -72,7 +72,7 @@ class Status:
         @param ticks: a time that nobody sets.
         """
         self.role, self.name, self._ready, self._draining = role, name, ready, draining
-        self._ticks = ticks
+        self._ticks, self._now = ticks, now
         self._version = own_version()
         self._started, self._began = now(), ticks()
         self._parts: dict[str, Callable[[], object]] = {}
@@ -103,6 +103,7 @@ class Status:
             "version": self._version,
             "pid": os.getpid(),
             "started": round(self._started, 3),
+            "time": round(self._now(), 3),
             "uptime_seconds": round(self._ticks() - self._began, 3),
             "ready": reasons == [],
             "reasons": reasons,

@@ -297,6 +297,7 @@ def heed(listeners: Sequence[CallFactory], directory: Directory, metrics: Metric
         calls.follow(directory)
     metrics.gauge("queue_depth", lambda: listeners[0].admission.in_work, queue="inbound")
     metrics.gauge("connections", lambda: sum(calls.edge.used for calls in listeners))
+    metrics.gauge("connections_private", lambda: sum(calls.edge.private for calls in listeners))
     metrics.gauge("connections_limit", lambda: sum(calls.edge.limit for calls in listeners))
 
 

@@ -58,7 +58,7 @@ from rvpfarm.tap.hosting import (
     listeners_of,
     state_files,
 )
-from rvpfarm.tap.overview import Homes, show_directory, show_work
+from rvpfarm.tap.overview import Homes, show_directory, show_disk, show_work
 from rvpfarm.tap.settings import HomeOptions, HostPort, default_listen
 from rvpfarm.web.admission import Admission
 from rvpfarm.web.listening import ListeningService
@@ -126,6 +126,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     heed([calls for _, calls in callers], directory, metrics)
     show_work(status, lambda: sum(calls.edge.used for _, calls in callers), lambda: shared.admission.in_work)
     show_directory(status, directory, options["directory"])
+    show_disk(status, Path(options["state-dir"]))
     status.show_fields(lambda: facts_of(homes))
     # Callers are dealt with first: farm members hold their calls while nobody is there for them.
     for option in ("--link", "--listen"):

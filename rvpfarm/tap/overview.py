@@ -5,12 +5,18 @@ Everything here is asked in the thread that serves the metrics, so it only looks
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
 
 from twisted.internet.interfaces import IReactorTime
 
 from rvpfarm.admin.checks import enumerate_names
 from rvpfarm.directory.cache import CachedDirectory
+from rvpfarm.directory.model import Farm
 from rvpfarm.directory.store import public_form
 from rvpfarm.observe.metrics import Metrics
 from rvpfarm.observe.series import Sample, Series
@@ -94,6 +100,24 @@ class Homes:
         ]
 
 
+def mark_of(farm: Farm) -> str:
+    """Tells one state of the farm-wide settings from another; the same in every process that has the same."""
+    facts = asdict(replace(farm, networks=tuple(sorted(farm.networks, key=repr)), generation=0))
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def show_disk(status: Status, folder: Path) -> None:
+    """Have the page tell how much room there is where the state is."""
+
+    def facts() -> dict[str, object]:
+        """The file system of the state directory."""
+        found = shutil.disk_usage(folder)
+        return {"free_bytes": found.free, "total_bytes": found.total}
+
+    status.show("disk", facts)
+
+
 def show_directory(status: Status, directory: CachedDirectory, url: str) -> None:
     """Have the page tell of the directory.
 
@@ -111,6 +135,7 @@ def show_directory(status: Status, directory: CachedDirectory, url: str) -> None
         }
 
     status.show("directory", facts)
+    status.show("config", lambda: mark_of(directory.farm()))
 
 
 def show_work(status: Status, connections: Callable[[], int], in_work: Callable[[], int]) -> None:

@@ -6,12 +6,16 @@ It decides and counts; the connections themselves are elsewhere.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 
 from rvpfarm.directory.model import Farm
 from rvpfarm.directory.ranges import Ranges
 from rvpfarm.protocol.address import site_of
 from rvpfarm.protocol.calls import Limits
 from rvpfarm.protocol.forwarded import read_caller
+
+#: Addresses of networks of somebody's own; Python's C{is_private} has those of examples, too.
+_PRIVATE = tuple(map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")))
 
 #: Addresses that are remembered to have been complained of.
 TOLD_LIMIT = 1000
@@ -36,6 +40,7 @@ class Edge:
     __slots__ = (
         "_callers",
         "_header",
+        "_inside",
         "_name",
         "_sources",
         "_told",
@@ -55,6 +60,7 @@ class Edge:
         self.used = 0
         self._header, self._name = "x-forwarded-for", b"x-forwarded-for"
         self._callers: dict[bytes, str] = {}
+        self._inside = Ranges()
         self._sources: dict[str, int] = {}
         self._told: set[str] = set()
 
@@ -68,6 +74,7 @@ class Edge:
         self._header = farm.policy("forwarded-header")
         self._name = b"" if self._header == "none" else self._header.encode()
         self._callers.clear()
+        self._inside = Ranges("inside", farm.networks)
         trusted = Ranges("trusted-proxy", farm.networks)
         if trusted == self.trusted:
             return False
@@ -113,6 +120,14 @@ class Edge:
             self._sources[source] = self._sources.get(source, 0) + 1
         return source
 
+    @property
+    def private(self) -> int:
+        """How many connections come from private addresses that do not count as inside; from any thread."""
+        if not self._inside.given:
+            return 0
+        sources = list(self._sources.items())
+        return sum(count for source, count in sources if _is_private(source) and source not in self._inside)
+
     def _uncount(self, source: str) -> None:
         if source:
             left = self._sources[source] - 1
@@ -146,3 +161,12 @@ class Edge:
             return False
         self._told.add(peer)
         return True
+
+
+def _is_private(source: str) -> bool:
+    """Is it in a private network (RFC 1918, RFC 4193)?  An IPv6 network is written as its first address."""
+    try:
+        address = ip_address(source.partition("/")[0])
+    except ValueError:
+        return False
+    return any(address in network for network in _PRIVATE)

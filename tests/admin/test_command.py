@@ -90,9 +90,7 @@ class InitTests(CommandCase):
 
     def test_which_key(self) -> None:
         """Where the directory is no file, the key has no usual place."""
-        shown = self.run_it(
-            "--directory", "postgresql://ann:hush@192.0.2.1/rvp", "init", status=2
-        ).stderr
+        shown = self.run_it("--directory", "postgresql://ann:hush@192.0.2.1/rvp", "init", status=2).stderr
         self.assertIn("--key-file", shown)
         self.assertNotIn("hush", shown)
 

@@ -196,6 +196,13 @@ class NtlmTests(HandshakeTestCase):
 
     schemes = "ntlm digest-md5"
 
+    def test_proxied(self) -> None:
+        """The last step on another connection is a proxy's doing, if one says so (product D17)."""
+        self.refused(self.last_step(connection="r1/1"), "r1/2", Via="1.1 proxy")
+        self.failed("proxied")
+        self.refused(self.last_step(connection="r1/3", password="wrong"), "r1/3", Via="1.1 proxy")
+        self.failed("wrong-password")
+
     def test_offered(self) -> None:
         """One bare line for NTLM, one for Digest (vector 52)."""
         first, second = self.lines(None, source=PETRA)

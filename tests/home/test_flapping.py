@@ -279,6 +279,16 @@ class GraceTests(FlapCase):
         self.at.clock.pump([1.0] * 60)
         self.assertEqual(self.told(), [])
 
+    def test_too_late(self) -> None:
+        """Who comes back just after the end is counted, and who comes back much later is not."""
+        self.at.state("busy", timeout="60")
+        self.at.clock.pump([1.0] * 70)
+        self.at.state("busy", timeout="60")
+        self.assertEqual(self.counted("rvp_lease_late_total"), 1)
+        self.at.clock.pump([1.0] * 140)
+        self.at.state("busy", timeout="60")
+        self.assertEqual(self.counted("rvp_lease_late_total"), 1)
+
     def test_no_renewal(self) -> None:
         """Who does not come back is offline no later than 5 s after the end (protocol notes 5.2)."""
         self.at.state("busy", timeout="60")

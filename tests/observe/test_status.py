@@ -37,7 +37,18 @@ class StatusTests(SynchronousTestCase):
         page = json.loads(self.status.render())
         self.assertEqual(
             list(page),
-            ["role", "name", "version", "pid", "started", "uptime_seconds", "ready", "reasons", "draining"],
+            [
+                "role",
+                "name",
+                "version",
+                "pid",
+                "started",
+                "time",
+                "uptime_seconds",
+                "ready",
+                "reasons",
+                "draining",
+            ],
         )
         self.assertEqual((page["role"], page["name"], page["pid"]), ("router", "r1", os.getpid()))
         self.assertEqual((page["started"], page["uptime_seconds"]), (1000, 10))
