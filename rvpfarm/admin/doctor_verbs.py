@@ -136,7 +136,8 @@ def doctor(
     if end_to_end:
         from rvpfarm.admin.doctor import travelling  # late: the client's library takes its time
 
-        journey = travelling.travel(settings, probe_file, resolvers[0] if resolvers else None, seconds)
+        resolver = resolvers[0] if resolvers else None
+        journey = travelling.travel(farm.store, settings, probe_file, resolver, seconds)
         skipped += journey.skipped
     elif table.JOURNEY in needs and ids:
         skipped.append("the journey through the farm: give --end-to-end")

@@ -282,6 +282,13 @@ _ALL = (
         [JOURNEY],
         recorded.journey("E05"),
     ),
+    _rule(
+        "E06",
+        "An LDAP server lets the reader in",
+        "users out of LDAP who are not remembered cannot log in, and nobody new of them can be reached",
+        [JOURNEY],
+        recorded.journey("E06"),
+    ),
 )
 
 #: By id, in order.

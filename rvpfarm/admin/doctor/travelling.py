@@ -16,10 +16,11 @@ from twisted.internet.defer import TimeoutError as TookTooLong
 from rvpfarm.admin import handlers
 from rvpfarm.admin.checks import Refused, domain_named
 from rvpfarm.admin.doctor.journey import Journey, Step
+from rvpfarm.admin.ldap import asking, ldap_of
 from rvpfarm.client.errors import NotDone, SendFailed, WrongPassword
 from rvpfarm.client.notices import Message, Presence
 from rvpfarm.client.session import Session
-from rvpfarm.directory.model import Farm, Router
+from rvpfarm.directory.model import DirectoryUnavailable, Farm, Router
 from rvpfarm.directory.store import Store
 from rvpfarm.discovery.zone import active, edge
 from rvpfarm.protocol.calls import Unreachable
@@ -110,8 +111,11 @@ def _write_probes(path: Path, users: Mapping[str, ProbeUser]) -> None:
         raise Refused(f"cannot write {path}: {problem.strerror}; give --probe-file another path") from problem
 
 
-def travel(farm: Farm, path: Path | None, dns: tuple[str, int] | None, seconds: float) -> Journey:
-    """Log the probe users in at every router, and have each home hear from each.
+def travel(
+    store: Store, farm: Farm, path: Path | None, dns: tuple[str, int] | None, seconds: float
+) -> Journey:
+    """Log the probe users in at every router, and have each home hear from each; ask LDAP where users come
+    from there.
 
     @param dns: the DNS server to ask, as clients would; C{None} for this machine's.
     @raise Refused: nobody said who the probe users are.
@@ -125,7 +129,25 @@ def travel(farm: Farm, path: Path | None, dns: tuple[str, int] | None, seconds: 
     problem = run_in_reactor(journey.walk)
     if problem is not None:
         raise Refused(f"the journey broke off: {problem or type(problem).__name__}") from problem
-    return Journey(tuple(journey.steps), tuple(journey.skipped))
+    step = _reach_ldap(store)
+    if step is None:
+        return Journey(tuple(journey.steps), (*journey.skipped, "LDAP: no users come from there"))
+    return Journey((*journey.steps, step), tuple(journey.skipped))
+
+
+def _reach_ldap(store: Store) -> Step | None:
+    """Have an LDAP server let the reader in; C{None} where users do not come from LDAP."""
+    if ldap_of(store) is None:
+        return None
+    began = time.monotonic()
+    trouble = ""
+    try:
+        with asking(store) as (people, _):
+            people.servers.reach()
+    except (DirectoryUnavailable, Refused) as problem:
+        trouble = str(problem)
+    remedy = "rvpfarm ldap test USER, which tells each step"
+    return Step("E06", "reach an LDAP server", trouble, remedy if trouble else "", time.monotonic() - began)
 
 
 class _Walk:
@@ -146,7 +168,6 @@ class _Walk:
             f"home {name}: it has no probe user; run rvpfarm doctor prepare again"
             for name in sorted(homes - {user.home for user in self._users})
         ]
-        self.skipped.append("LDAP: this directory reads no accounts from LDAP")
         self._heard: dict[tuple[str, str], Deferred[None]] = {}
         self._reactor: Any = None
 

@@ -465,6 +465,7 @@ def cases() -> list[Case]:
             "link port",
         ),
         Case("E05", broken_journey("E05"), "cannot do it", "rvpfarm status"),
+        Case("E06", broken_journey("E06"), "cannot do it", "rvpfarm status"),
     ]
 
 
