@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,8 @@ class Store:
         self._engine = _make_engine(self._url, busy_seconds)
         self._checked = False
         self._served = False
+        self._rehearsing = False
+        self._within: Collection[str] | None = None
 
     @property
     def path(self) -> Path | None:
@@ -149,6 +152,16 @@ class Store:
             self._check_key(connection)
         self._checked = self._served = True
 
+    def limited(self, *, rehearsing: bool = False, within: Collection[str] | None = None) -> Store:
+        """The same directory, for whoever is not to do everything with it; only this one is to be closed.
+
+        @param rehearsing: changes are made and taken back at once, so that nothing of them stays.
+        @param within: the only IM domains whose accounts may change; nothing farm-wide may.
+        """
+        store = copy(self)
+        store._rehearsing, store._within = rehearsing, within
+        return store
+
     @contextmanager
     def read(self) -> Iterator[Reading]:
         """One transaction that only reads.
@@ -168,6 +181,7 @@ class Store:
         @param action: noun and verb.
         @param subject: what it is made to.
         @raise StoreProblem: the database cannot be used.
+        @raise OutOfBounds: it goes beyond what this store is L{limited} to.
         """
         if not self._checked:
             self.check()
@@ -182,7 +196,11 @@ class Store:
                 changes_kept=self._changes_kept,
             )
             yield writing
+            if self._within is not None:
+                writing.check_within(self._within)
             writing.finish()
+            if self._rehearsing:
+                connection.rollback()
 
     @contextmanager
     def _connection(self, *, write: bool) -> Iterator[Connection]:

@@ -13,12 +13,16 @@ from rvpfarm.directory.model import Account, Domain, Home, Network, Router, Veri
 from rvpfarm.directory.reading import (
     KEY_CHECK,
     AuditRow,
+    OutOfBounds,
     Reading,
     Sealer,
     StoreProblem,
     canonical,
     seal_context,
 )
+
+#: What the trail notes of changes to accounts alone.
+_OF_ACCOUNTS = frozenset({"account", "schemes", "policy", "dropped"})
 
 
 class Writing(Reading):
@@ -251,6 +255,7 @@ class Writing(Reading):
             self._connection.execute(insert(table).values(account=account.id, name=name, value=value))
         self._before["policy"] = {"name": name, "value": old}
         self._after["policy"] = {"name": name, "value": value}
+        self._keys[account.key] = None
 
     def drop_verifiers(self, account: Account, schemes: Collection[str]) -> int:
         """C{account} can no longer prove itself by C{schemes}.
@@ -294,6 +299,23 @@ class Writing(Reading):
             sealed = self._sealer.seal(KEY_CHECK, KEY_CHECK)
             self._connection.execute(update(tables.ledger).values(key_check=sealed))
             self._after["key"] = "bound"
+
+    def note(self, name: str, before: object, after: object) -> None:
+        """For the trail: what C{name} was and is, where this class does not know itself; never a secret."""
+        if before is not None:
+            self._before[name] = before
+        if after is not None:
+            self._after[name] = after
+
+    def check_within(self, domains: Collection[str]) -> None:
+        """Only accounts of these IM domains have changed so far.
+
+        @raise OutOfBounds: something else has.
+        """
+        others = {key.partition("/")[0] for key in self._keys} - set(domains)
+        noted = self._before.keys() | self._after.keys()
+        if self._farm or others or noted - _OF_ACCOUNTS:
+            raise OutOfBounds("this change goes beyond the IM domains that you administer")
 
     def finish(self) -> None:
         """Leave the trail: the audit row and the feed of changes.  Without a change there is none."""
