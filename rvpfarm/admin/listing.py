@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rvpfarm.admin.checks import domain_named, home_named
-from rvpfarm.admin.dnsplan import DnsPlan, plan_dns
+from rvpfarm.admin.dnsplan import LeftOut, Problem, plan_dns
 from rvpfarm.admin.handlers import CHOICES, RANGES
+from rvpfarm.admin.routes import FOLLOWER, Explanation, explain, think_of
 from rvpfarm.admin.servers import server_named
 from rvpfarm.directory.model import POLICIES, Account, Domain, Home, Network, Router
 from rvpfarm.directory.store import Store
@@ -65,6 +66,34 @@ class AuditState:
     rows: int
     head: str
     expected: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class RecordView:
+    """One DNS record to publish.
+
+    @ivar zone: the zone that it probably belongs to.
+    @ivar ttl: how long it may be remembered, in seconds.
+    """
+
+    zone: str
+    name: str
+    ttl: int
+    type: str
+    data: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanView:
+    """The DNS records to publish.
+
+    @ivar left_out: what has no record, and why.
+    @ivar problems: what is probably wrong.
+    """
+
+    records: tuple[RecordView, ...]
+    left_out: tuple[LeftOut, ...]
+    problems: tuple[Problem, ...]
 
 
 def list_domains(store: Store) -> list[Domain]:
@@ -197,11 +226,49 @@ def list_changes(
     ]
 
 
-def list_records(store: Store, domain: str | None = None) -> DnsPlan:
-    """The DNS records to publish, by the zone that they probably belong to.
+def list_records(store: Store, domain: str | None = None) -> PlanView:
+    """The DNS records to publish, what was left out, and what is probably wrong.
 
     @param domain: only those of this IM domain and of the servers.
     @raise Refused: there is no such domain.
     """
     with store.read() as reading:
-        return plan_dns(reading.farm(), domain)
+        plan = plan_dns(reading.farm(), domain)
+    records = tuple(
+        RecordView(zone, one.name, one.ttl, one.type, one.data)
+        for zone, found in plan.zones.items()
+        for one in found
+    )
+    return PlanView(records, plan.left_out, plan.problems)
+
+
+def explain_call(
+    store: Store,
+    address: str,
+    *,
+    user: str | None = None,
+    domain: str | None = None,
+    user_agent: str = FOLLOWER,
+    host: str | None = None,
+    forwarded: str | None = None,
+) -> Explanation:
+    """What a router does with a call from some address, and why; nothing is sent to anybody.
+
+    @param address: where the connection comes from.
+    @param user: whom the call is for; left out, anybody on any home.
+    @param domain: the IM domain; may be left out with C{user}, or when there is only one.
+    @param user_agent: what the client calls itself.
+    @param host: the host that the client asks; left out, the IM domain.
+    @param forwarded: what the header of a trusted proxy says.
+    @raise Refused: there is no such user, domain or address, or no home.
+    """
+    call = think_of(
+        store,
+        address,
+        user=user,
+        domain=domain,
+        user_agent=user_agent,
+        host=host,
+        forwarded=forwarded,
+    )
+    return explain(call)
