@@ -30,6 +30,9 @@ _LINE = re.compile(LINE.replace("$", r"\Z"))
 _MARKUP = re.compile(r"[A-Z]\{([^{}]*)\}")
 _FIELD = re.compile(r"^@(?:param|ivar) (\w+): ", re.MULTILINE)
 
+# what was found out of classes, of which there are a few dozen
+_shown: dict[type[Any], Mapping[str, Any]] = {}
+
 #: Never shown: what passwords are checked by, and the whole farm where only a part of it is meant.
 _HIDDEN = (Farm, Verifier)
 
@@ -211,6 +214,14 @@ def _object(kind: type[Any], components: Components) -> Schema:
 
 def shown(kind: type[Any]) -> Mapping[str, Any]:
     """What is shown of a dataclass, by name, with types: its fields, and what it says of itself besides."""
+    found = _shown.get(kind)
+    if found is None:
+        found = _shown[kind] = _look(kind)
+    return found
+
+
+def _look(kind: type[Any]) -> Mapping[str, Any]:
+    """The same, found out."""
     hints = get_type_hints(kind)
     names = {one.name: hints[one.name] for one in fields(kind)}
     for name, member in getmembers(kind, lambda one: isinstance(one, property)):
