@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,6 +29,7 @@ from rvpfarm.directory.store import Store
 RETRY_SECONDS = 5
 
 _FIELDS_LIMIT = 1000
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,13 +197,13 @@ class _Page:
         limit = schemas.from_query(int, query.pop("limit", [str(PAGE_USUAL)]))
         if not isinstance(limit, int) or not 0 < limit <= PAGE_MOST:
             raise BadArgument(f"limit is no whole number from 1 to {PAGE_MOST}", "limit")
-        after = query.pop("after", [""])
-        why = schemas.objection(str, after[-1])
-        if why or len(after) > 1:
-            raise BadArgument(f"after {why or 'is given twice'}", "after")
-        if not operation.pages and after[0] and not (after[0].isascii() and after[0].isdigit()):
-            raise BadArgument("after is not what a former answer had as next", "after")
-        self._limit, self._after = limit, after[0]
+        self._limit = limit
+        after = query.pop("after", None)
+        if after is not None:
+            fits = not schemas.objection(str, after[0]) if operation.pages else _NUMBER.fullmatch(after[0])
+            if len(after) > 1 or not fits:
+                raise BadArgument("after is not what a former answer had as next", "after")
+            self._after = after[0]
 
     def ask(self, given: dict[str, object]) -> None:
         """Have the handler return the part, and one more to see whether there is more."""

@@ -64,12 +64,12 @@ def make_document() -> _Part:
         "components": {
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
             "responses": {f"P{status}": _problem(title) for status, title in TITLES.items()},
-            "schemas": {"Problem": _PROBLEM_SCHEMA, **schemas.named(components)},
+            "schemas": {**schemas.named(components), "Refusal": _REFUSAL},
         },
     }
 
 
-_PROBLEM_SCHEMA: _Part = {
+_REFUSAL: _Part = {
     "type": "object",
     "description": "What is wrong, in a sentence with the remedy; field is the parameter, if it is one.",
     "properties": {
@@ -87,7 +87,7 @@ def _problem(title: str) -> _Part:
     """A response that says what is wrong."""
     return {
         "description": title,
-        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Refusal"}}},
     }
 
 
@@ -138,7 +138,7 @@ def _pages(operation: Operation, parameter: Parameter) -> bool:
 
 def _parameter(one: Parameter) -> _Part:
     """A parameter of the path or the query."""
-    schema = schemas.taken(schemas.optional(one.kind)[0])
+    schema = schemas.taken(schemas.optional(one.kind)[0], one.most)
     if one.where == "query":
         return {**_query(one.name, _with_default(schema, one), one.doc), "required": one.needed}
     if schema["type"] == "string":

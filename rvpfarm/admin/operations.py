@@ -95,6 +95,11 @@ class Parameter:
     where: str
     doc: str
 
+    @property
+    def most(self) -> int:
+        """The longest list, if it is one."""
+        return schemas.LIST_LIMIT if self.where == "body" else schemas.QUERY_LIMIT
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -188,6 +193,7 @@ class Operation:
 
         @raise BadArgument: one is not.
         """
+        found: dict[str, object] = {}
         for name in given:
             if name not in self.parameters:
                 known = enumerate_names(self.parameters)
@@ -195,10 +201,12 @@ class Operation:
         for name, one in self.parameters.items():
             if one.needed and name not in given:
                 raise BadArgument(f"{name} is missing: {one.doc or 'it has to be given'}", name)
-            why = schemas.objection(one.kind, given[name]) if name in given else ""
-            if why:
-                raise BadArgument(f"{name} {why}", name)
-        return dict(given)
+            if name in given:
+                found[name] = schemas.settle(one.kind, given[name])
+                why = schemas.objection(one.kind, found[name], one.most)
+                if why:
+                    raise BadArgument(f"{name} {why}", name)
+        return found
 
     def in_words_of(self, sentence: str) -> tuple[str, str]:
         """A refusal in words of the API, and the parameter that it advises to change, if it does.

@@ -20,13 +20,14 @@ Schema = dict[str, Any]
 #: Schemas by the classes that they are of.
 Components = dict[type[Any], Schema]
 
-#: The longest text and the greatest number that are taken, and the most texts in a list.
-TEXT_LIMIT, NUMBER_LIMIT, LIST_LIMIT = 1000, 2**31 - 1, 1000
+#: The longest text and the greatest number that are taken, and the most texts in a list; in a query fewer.
+TEXT_LIMIT, NUMBER_LIMIT, LIST_LIMIT, QUERY_LIMIT = 500, 2**31 - 1, 1000, 20
 
 #: One line of text.
 LINE = r"^[^\x00-\x1f\x7f]*$"
 
 _LINE = re.compile(LINE.replace("$", r"\Z"))
+_DECIMAL = re.compile(r"[0-9]{1,20}(\.[0-9]{1,40})?([eE][+-]?[0-9]{1,3})?")
 _MARKUP = re.compile(r"[A-Z]\{([^{}]*)\}")
 _FIELD = re.compile(r"^@(?:param|ivar) (\w+): ", re.MULTILINE)
 
@@ -71,10 +72,15 @@ def optional(kind: Any) -> tuple[Any, bool]:
 # what is taken
 
 
-def taken(kind: Any) -> Schema:
-    """The schema of what a parameter takes."""
+def taken(kind: Any, most: int = LIST_LIMIT) -> Schema:
+    """The schema of what a parameter takes.
+
+    @param most: the longest list.
+    """
     bare, none = optional(kind)
     schema = _taken(bare)
+    if "maxItems" in schema:
+        schema["maxItems"] = most
     if none:
         schema["type"] = [schema["type"], "null"]
     return schema
@@ -95,8 +101,17 @@ def _taken(kind: Any) -> Schema:
     raise TypeError(f"no parameter of an operation can be {kind}")
 
 
-def objection(kind: Any, value: object) -> str:
-    """Why C{value} is none that a parameter of type C{kind} takes; empty when it is one."""
+def settle(kind: Any, value: object) -> object:
+    """The value as C{kind}, where JSON has several forms of it: 80.0 is a whole number there."""
+    whole = optional(kind)[0] is int and isinstance(value, float) and value.is_integer()
+    return int(value) if whole and isinstance(value, float) else value
+
+
+def objection(kind: Any, value: object, most: int = LIST_LIMIT) -> str:
+    """Why C{value} is none that a parameter of type C{kind} takes; empty when it is one.
+
+    @param most: the longest list.
+    """
     bare, none = optional(kind)
     if value is None:
         return "" if none else "is null"
@@ -110,8 +125,8 @@ def objection(kind: Any, value: object) -> str:
         return "" if fits else "is no number from 0 to 1000000000000"
     if bare is str:
         return _objection_to_text(value)
-    if not isinstance(value, list) or len(value) > LIST_LIMIT:
-        return f"is no list of at most {LIST_LIMIT}"
+    if not isinstance(value, list) or len(value) > most:
+        return f"is no list of at most {most}"
     return next((found for one in value if (found := objection(get_args(bare)[0], one))), "")
 
 
@@ -141,7 +156,7 @@ def from_query(kind: Any, texts: list[str]) -> object:
         return {"true": True, "false": False}.get(text, text)
     if bare is int and re.fullmatch(r"[0-9]{1,12}", text, re.ASCII):
         return int(text)
-    if bare is float and re.fullmatch(r"[0-9]{1,13}(\.[0-9]{1,9})?", text, re.ASCII):
+    if bare is float and _DECIMAL.fullmatch(text):
         return float(text)
     return text
 

@@ -13,14 +13,14 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
-from twisted.web.http import HTTPChannel
+from twisted.web.http import RESPONSES, HTTPChannel
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from rvpfarm.admin.api import Answer, Ask, problem
 
-#: The largest body, the most connections at once, and the most requests in work or waiting.
-BODY_LIMIT, CONNECTIONS_LIMIT, WORK_LIMIT = 256 * 1024, 64, 64
+#: The largest head and body, the most connections at once, and the most requests in work or waiting.
+HEAD_LIMIT, BODY_LIMIT, CONNECTIONS_LIMIT, WORK_LIMIT = 256 * 1024, 256 * 1024, 64, 64
 
 #: So long may pass until a request is there, until the next one comes, and until one that is refused in its
 #: middle is cut off.
@@ -55,6 +55,7 @@ class AdminChannel(HTTPChannel):
     transport: Any
 
     maxHeaders = 100
+    totalHeadersSize = MAX_LENGTH = HEAD_LIMIT
     abortTimeout = 5
 
     def connectionMade(self) -> None:
@@ -86,8 +87,8 @@ class AdminChannel(HTTPChannel):
     def decline(self, answer: Answer) -> None:
         """Answer at once, in the middle of whatever comes, which is read away; then close."""
         head = (
-            f"HTTP/1.1 {answer.status} Declined\r\nContent-Type: {answer.kind}\r\nConnection: close\r\n"
-            f"Content-Length: {len(answer.body)}\r\n\r\n"
+            f"HTTP/1.1 {answer.status} {RESPONSES[answer.status].decode()}\r\nConnection: close\r\n"
+            f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n\r\n"
         )
         self.transport.write(head.encode() + answer.body)
         self.complete()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rvpfarm.admin.asking import ask_all
-from rvpfarm.admin.checks import Missing, enumerate_names
+from rvpfarm.admin.checks import Missing, Refused, enumerate_names
 from rvpfarm.admin.status import Page, Place, Report, further_places, judge, places_of
 from rvpfarm.directory.model import Farm, Home, Router
 from rvpfarm.directory.store import Store
+
+_MOST_SECONDS = 60
 
 
 def survey(store: Store, names: Sequence[str] = (), role: str | None = None, timeout: float = 2.0) -> Report:
@@ -19,8 +21,12 @@ def survey(store: Store, names: Sequence[str] = (), role: str | None = None, tim
     @param names: only those called so.
     @param role: only those that are C{router} or C{home}.
     @param timeout: how many seconds each process has for its answer.
-    @raise Refused: there is none of such a name.
+    @raise Refused: there is none of such a name, or the time is no time to wait.
     """
+    if not 0.1 <= timeout <= _MOST_SECONDS:
+        raise Refused(f"{timeout} seconds are no time to wait; give --timeout 0.1 to {_MOST_SECONDS}")
+    if role not in (None, "router", "home"):
+        raise Refused(f'"{role}" is no role; give --role router or home')
     with store.read() as reading:
         farm = reading.farm()
     places, unknown = places_of(_chosen(farm, names, role))
