@@ -109,6 +109,16 @@ def list_administrators(store: Store) -> list[Administrator]:
         return administrators(reading)
 
 
+def administrator_named(store: Store, name: str) -> Administrator:
+    """One administrator, with the tokens that there are.
+
+    @param name: what the administrator is called.
+    @raise Refused: there is none of that name.
+    """
+    with store.read() as reading:
+        return _existing(reading, name)
+
+
 def create_token(
     store: Store, name: str, label: str = "", days: int = USUAL_DAYS, *, actor: str | None = None
 ) -> NewToken:

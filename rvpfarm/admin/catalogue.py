@@ -68,6 +68,8 @@ _ALL = (
     _O("admin.list", administrators.list_administrators, "GET /administrators", READS),
     _O("admin.add", administrators.add_administrator, "POST /administrators", CHANGES),
     _O("admin.remove", administrators.remove_administrator, "DELETE /administrators/{name}", DESTROYS),
+    _O("admin.show", administrators.administrator_named, "GET /administrators/{name}", READS,
+       verb="admin token list"),
     _O("admin.token.create", administrators.create_token, "POST /administrators/{name}/tokens", CHANGES),
     _O("admin.token.revoke", administrators.revoke_token, "DELETE /administrators/{name}/tokens/{token}",
        DESTROYS),

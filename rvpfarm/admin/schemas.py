@@ -161,6 +161,13 @@ def from_query(kind: Any, texts: list[str]) -> object:
     return text
 
 
+def to_query(value: object) -> object:
+    """A value as L{from_query} reads it; of a list, each."""
+    if isinstance(value, list | tuple):
+        return [to_query(one) for one in value]
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
 # what is returned
 
 
