@@ -122,11 +122,19 @@ def names_beginning(directory: str, key_file: Path | None, names: _Names, begun:
 def complete_names(top: click.Group) -> None:
     """Have every parameter below C{top} that is a name complete to those in the directory."""
     for noun, verb in _verbs(top):
+        making = verb in _made_by(top.commands[noun])
         for parameter in verb.params:
-            kind = _ANYWHERE.get(parameter.name or "") or _BELOW.get((noun, parameter.name or ""))
-            new = isinstance(parameter, click.Argument) and verb.name in _MAKING and noun != "user"
-            if kind is not None and isinstance(parameter.type, type(click.STRING)):
-                parameter.type = click.STRING if new and parameter.name == "name" else Name(kind)
+            name = parameter.name or ""
+            kind = _ANYWHERE.get(name) or _BELOW.get((noun, name))
+            new = making and name == "name"
+            if kind is not None and not new and isinstance(parameter.type, type(click.STRING)):
+                parameter.type = Name(kind)
+
+
+def _made_by(noun: click.Command) -> list[click.Command]:
+    """The verbs of C{noun} itself that make something of a new name."""
+    verbs = noun.commands if isinstance(noun, click.Group) else {}
+    return [verbs[name] for name in _MAKING if name in verbs]
 
 
 def _verbs(top: click.Group) -> Iterator[tuple[str, click.Command]]:

@@ -160,7 +160,7 @@ def _endpoints(options: Options) -> list[tuple[str, str]]:
     found = []
     if options["socket"] is not None:
         path = _escape(str(Path(options["socket"]).absolute()))
-        found.append(("socket", f"unix:{path}:mode=660:lockfile=1"))
+        found.append(("socket", f"unix:{path}:mode=660:lockfile=1:backlog=128"))
     if options["listen"] is not None:
         place = options["listen"]
         where = f"{place.port}:interface={_escape(place.host)}"
