@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: farm test test-slow bench bench-plots chaos fuzz fuzz-short lint types docs clean
+.PHONY: farm test test-slow bench bench-plots chaos simulation fuzz fuzz-short lint types docs clean
 
 farm: $(INSTALLED)
 	@exec $(BIN)/twistd --nodaemon --pidfile= --logger rvpfarm.observe.logs.quiet rvp-farm $(FARM)
@@ -20,6 +20,11 @@ test-slow: $(if $(shell command -v krb5-config),$(VENV)/.kerberos,$(INSTALLED))
 # Ten rounds of kill -9 under load; `make test` runs two.
 chaos: $(INSTALLED)
 	RVPFARM_CHAOS_ROUNDS=10 $(BIN)/python -m pytest -s tests/farm/test_chaos.py
+
+# 400 runs of a farm in one process in which everything goes wrong that can (docs/simulation.md).
+# SIMULATION='--seed 7' replays one run.
+simulation: $(INSTALLED)
+	$(BIN)/python -m tests.simulation $(or $(SIMULATION),--runs 400)
 
 # Beside Debian's nginx, haproxy, prosody and ejabberd, with its wrk and gcc; what is missing is named
 # (docs/performance.md).  BENCH='--row 1 --rounds 5 --seconds 20' asks for something else.

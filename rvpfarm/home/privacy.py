@@ -61,21 +61,19 @@ def review(node: Node, farm: Farm) -> list[News]:
     @return: a last "offline" for those who may no longer, the present state for those who may again.
     """
     silenced: list[Subscription] = []
-    welcomed: list[Subscription] = []
+    welcomed = False
     for watcher in node.watchers.values():
         identity = _identity(watcher)
         sees = node.allows("presence", identity, farm)
         watcher.reads = node.allows("read", identity, farm)
         if sees != watcher.sees:
-            (welcomed if sees else silenced).append(watcher)
             watcher.sees = sees
-            watcher.told = node.state_for(watcher.principal) if sees else OFFLINE
-            watcher.heard = ""
+            watcher.told, watcher.heard = "" if sees else OFFLINE, ""
+            welcomed = welcomed or sees
+            if not sees:
+                silenced.append(watcher)
     news = [News(tuple(silenced), (render_state(OFFLINE),))] if silenced else []
-    for state in sorted({watcher.told for watcher in welcomed}):  # the owner may see another than the rest
-        again = tuple(watcher for watcher in welcomed if watcher.told == state)
-        news.append(News(again, (render_state(state),)))
-    return news
+    return news + node.late_news() if welcomed else news
 
 
 def _identity(watcher: Subscription) -> Identity:

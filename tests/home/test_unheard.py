@@ -141,6 +141,25 @@ class UnheardTests(UnheardCase):
         self.assertEqual(blocked.status, 200)
         self.assertEqual(self.renew(self.tomasz, TOMASZ), [])
 
+    def test_seeing_again(self) -> None:
+        """Who was blocked and hears the state when he is not any more is not told it once more."""
+        self.at.ask("ACL", "/p", _ONLY_PETRA, who=PETRA)
+        self.at.outgoing.take()
+        allowed = self.at.ask("ACL", "/p", _EVERYBODY, who=PETRA)
+        self.assertEqual(allowed.status, 200)
+        (sent,) = self.at.outgoing.take()
+        self.assertIn(b"<r:online/>", sent.wire)
+        self.assertEqual(self.renew(self.tomasz, TOMASZ), [])
+
+    def test_seeing_again_unheard(self) -> None:
+        """What he should have heard then and did not is told when he renews."""
+        self.at.ask("ACL", "/p", _ONLY_PETRA, who=PETRA)
+        self.at.outgoing.answers[PORT] = Unreachable("down")
+        self.at.ask("ACL", "/p", _EVERYBODY, who=PETRA)
+        self.at.clock.pump(RETRY_SECONDS)
+        self.at.outgoing.answers[PORT] = 200
+        self.assertEqual(self.renew(self.tomasz, TOMASZ), ["online"])
+
 
 class RestartTests(UnheardCase):
     """After a restart nobody knows what was still on its way."""
@@ -188,8 +207,10 @@ class FarmDestinationTests(SynchronousTestCase):
         self.assertEqual([type(outcome) for outcome in outcomes], [Unreachable])
 
 
-_ONLY_PETRA = (
+_ACE = "<a:ace><a:principal>{}<a:credentials><a:any/></a:credentials></a:principal><a:grant><a:all/></a:grant></a:ace>"
+_LIST = (
     "<?xml version=\"1.0\"?><a:rvpacl xmlns:d='DAV:' xmlns:r='http://schemas.microsoft.com/rvp/' "
-    "xmlns:a='http://schemas.microsoft.com/rvp/acl/'><a:acl><a:ace><a:principal><a:rvp-principal>"
-    f"{PETRA}</a:rvp-principal><a:credentials><a:any/></a:credentials></a:principal><a:grant><a:all/></a:grant></a:ace></a:acl></a:rvpacl>"
+    "xmlns:a='http://schemas.microsoft.com/rvp/acl/'><a:acl>{}</a:acl></a:rvpacl>"
 )
+_ONLY_PETRA = _LIST.format(_ACE.format(f"<a:rvp-principal>{PETRA}</a:rvp-principal>"))
+_EVERYBODY = _LIST.format(_ACE.format("<a:allprincipals/>"))

@@ -11,26 +11,25 @@ from tests.simulation.world import play
 
 
 def main(arguments: list[str]) -> int:
+    """Play one seed and print all of it, or play many and print a line for each."""
     parser = argparse.ArgumentParser("python -m tests.simulation")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--runs", type=int, default=0)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, help="play this one, and print what happens")
+    parser.add_argument("--runs", type=int, default=100, help="how many to play")
+    parser.add_argument("--first", type=int, default=0, help="the first of them")
     options = parser.parse_args(arguments)
     if options.seed is not None:
         report = play(draw(options.seed))
-        print("\n".join(report.trace))
-        print(report.digest, report.counts)
+        print(*report.trace, report.digest, report.counts, sep="\n")
         return 1 if report.broken else 0
-    bad = 0
+    failed = []
     for seed in range(options.first, options.first + options.runs):
-        t = time.time()
+        began = time.monotonic()
         report = play(draw(seed))
-        print(
-            seed, f"{time.time() - t:.2f}", report.digest, *[b.splitlines()[0][:200] for b in report.broken]
-        )
-        bad += bool(report.broken)
-    print(bad, "bad")
-    return 1 if bad else 0
+        print(f"{seed:6} {report.digest} {time.monotonic() - began:5.2f} s", *report.broken, flush=True)
+        if report.broken:
+            failed.append(seed)
+    print(f"{options.runs} runs, {len(failed)} of them broke a promise:", *failed or ["none"])
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

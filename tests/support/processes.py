@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import re
 import select
 import shutil
@@ -28,16 +29,49 @@ PATIENCE_SECONDS = 60.0
 BIN = Path(sys.executable).parent
 
 
-def free_ports(count: int, host: str = "127.0.0.1") -> list[int]:
-    """That many ports nobody listens on; bound together, so that they differ."""
-    sockets = [socket.socket() for _ in range(count)]
+def _lasting_ports() -> range:
+    """The ports that the system gives to no connection of its own choice."""
     try:
-        for each in sockets:
-            each.bind((host, 0))
-        return [each.getsockname()[1] for each in sockets]
+        low = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        low = 32768
+    return range(10_000, max(low, 20_000))
+
+
+def free_ports(count: int, host: str = "127.0.0.1", *, neighbours: bool = False) -> list[int]:
+    """That many ports which nobody has, and which nobody gets who asks for any port.
+
+    A daemon that a test starts anew has to find its port free; a load that opens a connection for each request
+    uses up all ports of the other kind, and takes it.
+
+    @param neighbours: they follow each other.
+    """
+    ports: dict[int, socket.socket] = {}
+    try:
+        for _ in range(10_000):
+            if len(ports) == count:
+                return list(ports)
+            following = neighbours and ports
+            port = max(ports) + 1 if following else random.choice(_lasting_ports())
+            trial = socket.socket()
+            try:
+                trial.bind((host, port))
+            except OSError:
+                trial.close()
+                if following:
+                    _close(ports)
+            else:
+                ports[port] = trial
+        raise AssertionError(f"there are no {count} free ports")
     finally:
-        for each in sockets:
-            each.close()
+        _close(ports)
+
+
+def _close(ports: dict[int, socket.socket]) -> None:
+    """Give them back."""
+    for each in ports.values():
+        each.close()
+    ports.clear()
 
 
 def wait_for(what: str, ready: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
@@ -287,23 +321,7 @@ def shared_farm(name: str) -> DemoFarm:
 
 def free_metrics_base(count: int) -> int:
     """The first of C{count} neighbouring ports that nobody listens on."""
-    for _ in range(100):
-        (base,) = free_ports(1)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sockets: list[socket.socket] = []
-        try:
-            for number in range(count):
-                each = socket.socket()
-                sockets.append(each)
-                each.bind(("127.0.0.1", base + number))
-        except (OSError, OverflowError):
-            continue
-        finally:
-            for each in sockets:
-                each.close()
-        return base
-    raise AssertionError("no neighbouring ports are free")
+    return free_ports(count, neighbours=True)[0]
 
 
 def processes() -> Iterator[tuple[int, int, str]]:
