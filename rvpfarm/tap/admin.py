@@ -121,7 +121,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
     """Build the admin API; nothing listens until it is started.
 
     @param reactor: the installed one if C{None} (C{Any}: no one interface has all that is needed of it).
-    @raise SystemExit: the farm key or the directory's address cannot be used.
+    @raise SystemExit: the farm key, the directory's address or the socket's cannot be used.
     """
     if reactor is None:
         from twisted.internet import reactor
@@ -145,6 +145,7 @@ def makeService(options: Options, reactor: Any = None) -> IService:
         store = Store(options["directory"], load_key(options))
     except DirectoryUnavailable as problem:
         raise SystemExit(f"rvp-admin: {problem}") from problem
+    _check_folder(options["socket"])
     site = AdminSite(reactor, Api(store, now=time.time, owner=owner).answer)
     listeners = [
         ListeningService(reactor, description, site, who="rvp-admin", option=f"--{option}")
@@ -170,6 +171,19 @@ def _endpoints(options: Options) -> list[tuple[str, str]]:
             files = f"privateKey={_escape(options['private-key'])}:certKey={_escape(options['certificate'])}"
             found.append(("listen", f"ssl:{where}:{files}"))
     return found
+
+
+def _check_folder(path: str | None) -> None:
+    """
+    @raise SystemExit: no socket can be made there, for want of a folder.
+    """
+    if path is None:
+        return
+    folder = Path(path).absolute().parent
+    if not (folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)):
+        raise SystemExit(
+            f"rvp-admin: {folder} is no folder that may be written; make it, or give --socket another path"
+        )
 
 
 def _escape(text: str) -> str:

@@ -119,6 +119,20 @@ class UnixTests(AdminCase):
         (self.folder / "away").rename(path)
         self.assertEqual(self.ask("GET", "/v1/users").status, 200)
 
+    def test_taken(self) -> None:
+        """A second one on the same socket ends with a sentence, and so does one without a folder for it."""
+        url = f"sqlite:///{self.folder / 'directory.sqlite'}"
+        front = (BIN / "twistd", "-n", "--pidfile=", "rvp-admin", "--socket")
+        for path, sentence in (
+            (self.socket, f"rvp-admin: cannot listen on {self.socket}: address already in use (--socket)"),
+            (self.folder / "no" / "a.sock", f"rvp-admin: {self.folder / 'no'} is no folder"),
+        ):
+            done = run(*front, path, RVPFARM_DIRECTORY=url)
+            self.assertEqual(done.status, 1)
+            self.assertIn(sentence, done.out + done.err)
+            self.assertNotIn("Traceback", done.out + done.err)
+        self.assertEqual(self.ask("GET", "/v1/users").status, 200)
+
     def test_stop(self) -> None:
         """Told to stop it does, cleanly, and takes the socket away; nothing secret is in its log."""
         token = self.clerk()
