@@ -207,6 +207,18 @@ class Courier:
             if not self._dead[host]:
                 del self._dead[host]
 
+    def begin_anew(self, name: str) -> None:
+        """Another client is at this destination, or the same after a new start: the news that the one before
+        missed is old by now, and would be taken for new."""
+        line = self._lines.get(name)
+        if line is not None and line.retries:
+            for _, retry in line.retries.values():
+                retry.cancel()
+                self._count(Outcome.DROPPED.value)
+            line.retries.clear()
+            if not line.busy:
+                self._next(line)
+
     def prune(self, before: float) -> None:
         """Forget the dead that died before C{before}: their logins have run out by now."""
         while self._buried:

@@ -116,6 +116,7 @@ class Outcome:
     @ivar durable: the reply waits until C{changes} are on disk (design: journal first, answer second).
     @ivar news: what watchers are told, once the changes are on disk if they have to be.
     @ivar undo: takes the change back when the disk refused it.
+    @ivar kept: to be told that the changes are on disk.
     """
 
     reply: Reply
@@ -123,6 +124,7 @@ class Outcome:
     durable: bool = True
     news: Sequence[News] = ()
     undo: Callable[[], None] | None = None
+    kept: Callable[[], None] | None = None
 
 
 class Node:

@@ -34,7 +34,7 @@ from rvpfarm.home.properties import propfind, proppatch
 from rvpfarm.home.records import Change, Saved
 from rvpfarm.home.subscribing import LONGEST, subscribe, subscriptions, unsubscribe
 from rvpfarm.observe.metrics import Metrics
-from rvpfarm.protocol.address import Principal, Target, parse_target
+from rvpfarm.protocol.address import Principal, Target, parse_call_back, parse_target
 from rvpfarm.protocol.calls import (
     Busy,
     Call,
@@ -46,7 +46,7 @@ from rvpfarm.protocol.calls import (
     Reply,
     Unproven,
 )
-from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_envelope
+from rvpfarm.protocol.headers import HOP_LIMIT, Kind, check_method, parse_envelope, parse_kind
 from rvpfarm.web.writer import render_field
 
 #: How long a deep acknowledgement may take in all (protocol notes 6.2): under the 30 s of old clients.
@@ -253,7 +253,7 @@ class Home(Service):
         method = visit.call.method
         if method == b"SUBSCRIBE":
             outcome = subscribe(node, visit, self.keeper.books)
-            self._revive_call_back(visit.call)
+            self._revive_call_back(visit)
             return outcome
         if method == b"UNSUBSCRIBE":
             return unsubscribe(node, visit, self.keeper.books)
@@ -275,6 +275,8 @@ class Home(Service):
 
         def written(problem: Failure | None) -> None:
             if problem is None:
+                if outcome.kept is not None:
+                    outcome.kept()
                 self._announce(node, outcome.news, accepted)
                 answer.callback(outcome.reply)
                 return
@@ -425,12 +427,17 @@ class Home(Service):
         self._announce(node, review(node, self._directory.farm()), self._clock.seconds())
         return 1 + watchers
 
-    def _revive_call_back(self, call: Call) -> None:
-        """A client that names its call-back wants it tried again, whatever happened before."""
-        url = call.headers.get(b"call-back")
-        if url:
-            destination = self.herald.call_back(url.decode("latin-1"))
-            self.courier.revive_one(destination.name, destination.host)
+    def _revive_call_back(self, visit: Visit) -> None:
+        """A client that names its call-back wants it tried again, whatever happened before; one that signs in
+        there is told how everything is, and nothing that was so before."""
+        headers = visit.call.headers
+        url = headers.get(b"call-back")
+        if not url:
+            return
+        destination = self.herald.call_back(parse_call_back(url.decode("latin-1"), visit.names).url)
+        self.courier.revive_one(destination.name, destination.host)
+        if b"subscription-id" not in headers and parse_kind(headers, required=False) is Kind.LOGIN:
+            self.courier.begin_anew(destination.name)
 
     def _spread(self, size: int, seconds: float) -> None:
         self._metrics.fanout(size)

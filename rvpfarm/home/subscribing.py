@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from rvpfarm.auth.challenge import Identity
 from rvpfarm.directory.reach import blocked_by
@@ -69,8 +70,12 @@ class SubscriptionIds:
         self._next += 1
         if issued < self._reserved:
             return issued, ()
-        self._reserved = issued + BLOCK
-        return issued, (PutMeta(IDS_META, str(min(self._reserved, LAST_ID + 1))),)
+        return issued, (PutMeta(IDS_META, str(min(issued + BLOCK, LAST_ID + 1))),)
+
+    def kept(self, issued: int) -> None:
+        """The journal has kept what came with the id C{issued}: the ids after it are reserved on disk."""
+        if issued < self._next:  # else they have begun again at 1 meanwhile
+            self._reserved = max(self._reserved, issued + BLOCK)
 
 
 class Books:
@@ -231,7 +236,8 @@ def _create(node: Node, visit: Visit, books: Books, kind: Kind, call_back: CallB
         reply.status = 207
         reply.headers = (*reply.headers, (b"Content-Type", b"text/xml"))
         reply.body = render_multistatus(node.account.url, [Propstat(200, props)])
-    return Outcome(reply, (*reserve, PutSubscription(saved(subscription))), undo=undo)
+    kept = partial(books.ids.kept, number) if reserve else None
+    return Outcome(reply, (*reserve, PutSubscription(saved(subscription))), undo=undo, kept=kept)
 
 
 def _announced(node: Node, visit: Visit, asked: int, number: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.home.courier import QUEUE
-from rvpfarm.home.records import DropSubscription, PutSubscription, Saved
+from rvpfarm.home.records import DropSubscription, PutMeta, PutSubscription, PutView, Saved
 from rvpfarm.protocol.calls import Busy, Slow, Unreachable
 from tests.support.homes import DOMAIN, INGRID, PETRA, TOMASZ, LocalHome, message
 
@@ -159,6 +159,18 @@ class DurabilityTests(HomeTestCase):
         self.at.journal.broken = OSError("no space left")
         self.assertEqual(self.at.login().status, 503)
         self.assertEqual(len(self.at.home.keeper.books.logins), 0)
+
+    def test_a_broken_disk_reserves_no_ids(self) -> None:
+        """Ids whose reservation the disk refused are reserved anew: a restart gives none of them again."""
+        self.at.journal.broken = OSError("no space left")
+        self.at.login()
+        self.at.journal.broken = None
+        self.at.journal.written.clear()
+        number = int(self.at.login().header(b"Subscription-Id"))
+        kept = [change for change in self.at.journal.written if isinstance(change, PutMeta)]
+        self.assertEqual([int(change.value) > number for change in kept], [True])
+        self.at.watch("/p", TOMASZ)
+        self.assertEqual([each for each in self.at.journal.written if isinstance(each, PutMeta)], kept)
 
     def test_a_broken_disk_takes_nothing_away(self) -> None:
         """An UNSUBSCRIBE that could not be kept leaves the subscription as it was."""
@@ -643,8 +655,6 @@ class ElsewhereTests(HomeTestCase):
 
 def saved_of(at: LocalHome) -> Saved:
     """What the journal of C{at} would give back after a restart."""
-    from rvpfarm.home.records import PutMeta, PutView
-
     subscriptions = {
         change.row.id: change.row for change in at.journal.written if isinstance(change, PutSubscription)
     }

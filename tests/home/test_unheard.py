@@ -120,6 +120,17 @@ class UnheardTests(UnheardCase):
         self.at.clock.advance(0)
         self.assertEqual(self.renew(self.tomasz, TOMASZ), ["away"])
 
+    def test_signed_in_anew(self) -> None:
+        """Who was away, and signs in and watches anew, is not told afterwards what he missed before."""
+        self.at.outgoing.answers[PORT] = Unreachable("down")
+        self.at.state("busy")
+        self.at.outgoing.answers[PORT] = 200
+        self.at.login("/t", TOMASZ, f"http://192.0.2.78:{PORT}")
+        self.at.watch("/p", TOMASZ)
+        self.at.outgoing.take()
+        self.at.clock.pump(RETRY_SECONDS)
+        self.assertEqual(self.at.outgoing.take(), [])
+
     def test_ended_meanwhile(self) -> None:
         """What could not be delivered is not tried again for a subscription that has ended: others may have
         told something newer by then."""

@@ -103,7 +103,7 @@ class Member:
         assert not self.running, f"{self.name} runs already"
         self.starts += 1
         self.process = Process(self.site.timeline, f"{self.name}/{self.starts}")
-        self._top = Daemon()
+        self._top = Daemon(self.process)
         try:
             self._build(self._top)
             self._top.startService()
@@ -129,10 +129,13 @@ class Member:
         self.site.internet.lose_power(self.host)
         self.site.log(f"{self.name} loses power")
 
-    def stop(self) -> Deferred[None]:
-        """Stop it as SIGTERM does; fires when the process has ended."""
+    def stop(self) -> None:
+        """Stop it as SIGTERM does; told again while it stops, it is in a hurry."""
         assert self._top is not None
         self.site.log(f"{self.name} is told to stop")
+        if self._top.draining:
+            self._top.told_again()
+            return
         process = self.process
 
         def ended(result: None) -> None:
@@ -142,7 +145,7 @@ class Member:
                 self.site.internet.crash(process)
                 self.site.log(f"{self.name} has stopped")
 
-        return self._top.stopService().addCallback(ended)
+        self._top.stopService().addCallback(ended)
 
     #: What a process that stopped would still have been called for.
     leftover: list[Any] = []

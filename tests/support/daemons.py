@@ -6,6 +6,7 @@ A L{Site} is a directory with one user, a home that serves it, and whatever rout
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import os
 import re
@@ -35,6 +36,9 @@ from tests.support.processes import (
 LOOPBACK = "127.0.0.1"
 DOMAIN = "im.farm.localhost"
 ALICE = f"http://{DOMAIN}/instmsg/aliases/alice"
+
+#: Descriptors from here on are not among those that systemd hands down.
+_OUT_OF_THE_WAY = 50
 
 #: Becomes another program with sockets handed down as systemd does it: from descriptor 3 on, named.
 _AS_SYSTEMD = """
@@ -87,8 +91,8 @@ class Daemon:
             *arguments,
         ]
         descriptors = []
-        for number, (_, sock) in enumerate(sockets):
-            descriptors.append(os.dup2(sock.fileno(), 50 + number))
+        for _, sock in sockets:
+            descriptors.append(fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD, _OUT_OF_THE_WAY))
         if descriptors:
             names = ":".join(name for name, _ in sockets)
             moves = [str(len(descriptors)), names, *(str(fd) for fd in descriptors)]
