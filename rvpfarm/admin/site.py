@@ -24,7 +24,7 @@ HEAD_LIMIT, BODY_LIMIT, CONNECTIONS_LIMIT, WORK_LIMIT = 256 * 1024, 256 * 1024, 
 
 #: So long may pass until a request is there, until the next one comes, and until one that is refused in its
 #: middle is cut off.
-REQUEST_SECONDS, IDLE_SECONDS, REFUSED_SECONDS = 30.0, 60.0, 1.0
+REQUEST_SECONDS, IDLE_SECONDS, REFUSED_SECONDS = 30.0, 60.0, 5.0
 
 #: Requests worked on at once.
 THREADS = 8

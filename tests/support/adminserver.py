@@ -93,4 +93,4 @@ class AdminServer:
     def _up(self) -> bool:
         if self.process.poll() is not None:
             raise AssertionError(f"it ended: {self.said()}")
-        return "starting on" in self.said()
+        return "Starting factory <rvpfarm.admin.site" in self.said()
