@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
+# The LDAP client is compiled: tests with it are left out where OpenLDAP's headers (libldap-dev) are missing.
+LDAP = $(if $(wildcard /usr/include/ldap.h),$(comma)ldap)
+comma = ,
 
 .PHONY: farm test test-slow bench bench-plots chaos simulation fuzz fuzz-short lint types docs clean
 
@@ -57,7 +60,7 @@ docs: $(INSTALLED)
 # An editable install: twistd finds the plugins of this checkout.
 $(INSTALLED): setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev$(LDAP)]'
 	@touch $@
 
 $(VENV)/.kerberos: $(INSTALLED)

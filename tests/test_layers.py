@@ -50,16 +50,20 @@ CORES = frozenset(
         "rvpfarm.admin.status",
         "rvpfarm.admin.places",
         "rvpfarm.auth.acl",
+        "rvpfarm.auth.basic",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.connections",
         "rvpfarm.auth.digest",
         "rvpfarm.auth.logins",
+        "rvpfarm.auth.lookup",
         "rvpfarm.auth.throttle",
         "rvpfarm.auth.handshakes",
         "rvpfarm.auth.negotiate",
         "rvpfarm.auth.ntlm",
         "rvpfarm.directory.model",
         "rvpfarm.directory.callers",
+        "rvpfarm.directory.ldapentries",
+        "rvpfarm.directory.ldapsettings",
         "rvpfarm.directory.names",
         "rvpfarm.directory.networks",
         "rvpfarm.directory.ranges",
@@ -142,8 +146,10 @@ OUTSIDE_WORLD = frozenset(
 DEFERRED = frozenset(
     {
         "rvpfarm.directory.model",
+        "rvpfarm.auth.basic",
         "rvpfarm.auth.challenge",
         "rvpfarm.auth.handshakes",
+        "rvpfarm.auth.lookup",
         "rvpfarm.link.ledger",
     }
 )

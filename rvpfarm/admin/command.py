@@ -15,6 +15,7 @@ from rvpfarm.admin.completing import complete_names, completion
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.domain_verbs import domain
 from rvpfarm.admin.farm_verbs import audit, policy
+from rvpfarm.admin.ldap_verbs import ldap
 from rvpfarm.admin.network_verbs import network
 from rvpfarm.admin.node_verbs import node
 from rvpfarm.admin.server_verbs import home, router
@@ -92,7 +93,22 @@ def init(farm: Farm) -> None:
         click.echo(f"The directory {store.where} is up to date (schema {done.revision}).")
 
 
-for noun in (domain, home, router, user, node, policy, network, dns, audit, status, admin, api, completion):
+for noun in (
+    domain,
+    home,
+    router,
+    user,
+    node,
+    policy,
+    network,
+    dns,
+    ldap,
+    audit,
+    status,
+    admin,
+    api,
+    completion,
+):
     rvpfarm.add_command(noun)
 complete_names(rvpfarm)
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from rvpfarm.admin.checks import Refused, check_password, enumerate_names
 from rvpfarm.auth.digest import SCHEMES
 from rvpfarm.auth.logins import NT, make_verifiers
+from rvpfarm.directory.ldapsettings import LINK
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.reading import Kept
 from rvpfarm.directory.writing import Writing
@@ -66,7 +67,9 @@ def describe(farm: Farm, account: Account, kept: Kept) -> PasswordState:
     for word in words:
         scheme = NEEDS.get(word, NT)
         policy = policy_for(farm, account.domain, kept.policies, _policy_of(scheme))
-        if scheme in kept.schemes and policy == ALLOWED:
+        if word == "basic" and LINK in kept.policies:
+            works.append(word)  # the LDAP directory checks it
+        elif scheme in kept.schemes and policy == ALLOWED:
             works.append(word)
         elif word in NEEDS:
             (forbidden if policy == FORBIDDEN else missing).append(word)
@@ -74,7 +77,7 @@ def describe(farm: Farm, account: Account, kept: Kept) -> PasswordState:
     if forbidden and not (missing or works):  # one of them has to be allowed first
         name = _policy_of(NEEDS[forbidden[0]])
         remedy.append(f"rvpfarm user policy {account.address} {name} {ALLOWED}")
-    if missing or remedy:
+    if (missing and not ("basic" in works and LINK in kept.policies)) or remedy:
         remedy.append(f"rvpfarm user passwd {account.address}")
     return PasswordState(
         kept.since,

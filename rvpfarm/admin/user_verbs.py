@@ -10,6 +10,7 @@ import click
 from rvpfarm.admin import handlers
 from rvpfarm.admin.addresses import IM, MAIL, Decision, question_about
 from rvpfarm.admin.forms import Asker, dns_option, form_option, warn
+from rvpfarm.admin.ldap import ensure_local, find_person
 from rvpfarm.admin.passwords import ALLOWED, FORBIDDEN, KEEPING, PasswordState
 from rvpfarm.admin.tables import show_facts, show_json, show_table, user_record, view_record
 from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
@@ -64,6 +65,7 @@ def enable(
     """
     if from_stdin + generate + without > 1:
         raise click.UsageError("give only one of --password-stdin, --generate-password and --no-password.")
+    person = find_person(farm.store, address, domain)
     decision = _decide_form(farm, address, domain, rule, server)
     form = MAIL if decision is None else decision.form
     plan = handlers.plan_user(farm.store, address, home, domain, display_name, email=email, form=form)
@@ -72,7 +74,7 @@ def enable(
         _show_names(plan.account, plan.home, decision)
         return
     password = None
-    if from_stdin or generate or not (without or plan.returning):
+    if from_stdin or generate or not (without or plan.returning or person):
         password = _new_password(
             from_stdin,
             generate,
@@ -80,7 +82,15 @@ def enable(
             _least(farm, plan.account),
         )
     account = handlers.enable_user(
-        farm.store, address, plan.home.name, domain, display_name, password, email=email, form=form
+        farm.store,
+        address,
+        plan.home.name,
+        domain,
+        display_name,
+        password,
+        email=email,
+        form=form,
+        link="" if person is None else person.unique_id,
     )
     click.echo(f"Enabled {account.address} on home {plan.home.name}.")
     _show_names(account, plan.home)
@@ -90,6 +100,8 @@ def enable(
         )
     if generate and password is not None:
         click.echo(f"Password:    {password}  (not shown again)")
+    elif person is not None:
+        click.echo(f"LDAP knows the user as {person.dn}, and checks the password.")
     elif password is None and not plan.returning:
         click.echo(f'No password is set; "rvpfarm user passwd {account.address}" sets one.')
 
@@ -101,6 +113,7 @@ def enable(
 @pass_farm
 def disable(farm: Farm, address: str, yes: bool, dry_run: bool) -> None:
     """Disable the user ADDRESS: no more logins, no more messages; the address stays reserved."""
+    ensure_local(farm.store, address)
     view = handlers.show_user(farm.store, address)
     account = view.account
     if dry_run and account.enabled:
@@ -121,6 +134,7 @@ def passwd(farm: Farm, address: str, from_stdin: bool, generate: bool) -> None:
     """Set a new password for the user ADDRESS; without an option it is asked for."""
     if from_stdin and generate:
         raise click.UsageError("give only one of --password-stdin and --generate-password.")
+    ensure_local(farm.store, address)
     view = handlers.show_user(farm.store, address)
     least = _least(farm, view.account)
     password = _new_password(from_stdin, generate, "--password-stdin or --generate-password", least)

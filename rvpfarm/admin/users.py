@@ -25,6 +25,7 @@ from rvpfarm.admin.checks import (
     split_address,
 )
 from rvpfarm.admin.passwords import PasswordState, describe, put_password, set_own_policy
+from rvpfarm.directory.ldapsettings import LINK
 from rvpfarm.directory.model import Account, Farm, Home
 from rvpfarm.directory.reading import Kept, Reading
 from rvpfarm.directory.store import Store
@@ -113,6 +114,7 @@ def enable_user(
     *,
     email: str | None = None,
     form: str = "mail",
+    link: str = "",
     actor: str | None = None,
 ) -> Account:
     """Let somebody use instant messaging: a new account, or one that was disabled.
@@ -124,6 +126,8 @@ def enable_user(
     @param domain: the IM domain, when it does not follow from the address.
     @param form: C{"mail"} for the mail address as IM address if the IM domain serves that mail domain,
         C{"im"} for the name at the IM domain; whoever asks the DNS decides first (F20).
+    @param link: what never changes of the entry that the user has in the LDAP directory, which from then on
+        says whether the user may use instant messaging; empty leaves that as it is.
     @raise Refused: see the sentence.
     """
     with store.change(actor or default_actor(), "user enable", address) as writing:
@@ -135,6 +139,8 @@ def enable_user(
             writing.update_account(account)
         else:
             writing.add_account(account)
+        if link:
+            writing.set_account_policy(account, LINK, link)
         if password is not None:
             put_password(writing, farm, account, password)
     return account

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 SATISFIES: dict[str, frozenset[str]] = {
     "ntlm": frozenset({"any", "ntlm", "assertion"}),
     "digest": frozenset({"any", "digest", "assertion"}),
+    "basic": frozenset({"any", "digest", "assertion"}),
     "internal": frozenset({"any", "internal", "assertion"}),
     "assertion": frozenset({"any", "assertion"}),
     "none": frozenset({"any", "assertion"}),

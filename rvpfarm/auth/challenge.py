@@ -57,7 +57,7 @@ GUESSES = frozenset({"wrong-password", "unknown-user"})
 NOTABLE = frozenset({"no-verifier", "throttled"})
 
 #: The proofs of an L{Identity} for which somebody gave credentials.
-PROVED = frozenset({"digest", "ntlm"})
+PROVED = frozenset({"digest", "ntlm", "basic"})
 
 #: The method that is counted when the C{Authorization} is of a scheme that is not offered.
 OTHER_METHOD = "other"
@@ -77,7 +77,7 @@ class Identity:
     """Who makes a call.
 
     @ivar principal: C{None} for an anonymous caller.
-    @ivar proof: C{"digest"}, C{"ntlm"} (Negotiate too), C{"internal"} (a farm member vouches),
+    @ivar proof: C{"digest"}, C{"ntlm"} (Negotiate too), C{"basic"}, C{"internal"} (a farm member vouches),
         C{"assertion"} (only claimed) or C{"none"} (not even that).
     @ivar headers: sent with the answer, whatever it is: by them the farm proves itself to the caller.
     """

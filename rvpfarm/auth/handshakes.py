@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from rvpfarm.auth.challenge import Attempt, Proved, Unfit
 from rvpfarm.auth.connections import Connection, Connections, Step
 from rvpfarm.auth.logins import NT
+from rvpfarm.auth.lookup import look_up
 from rvpfarm.auth.negotiate import (
     KERBEROS,
     KERBEROS_OF_WINDOWS,
@@ -350,7 +351,7 @@ class Negotiate(Ntlm):
                     raise self._failure(attempt, connection, "disabled", account)
                 return conclude(account, ticket, ticket.reply)
 
-            return _look_up(attempt, _key_of_ticket(attempt, ticket.principal), decide)
+            return look_up(attempt, _key_of_ticket(attempt, ticket.principal), decide)
 
         def failed(failure: Failure) -> Failure:
             if failure.check(BadTicket):

@@ -126,6 +126,11 @@ class CachedDirectory(Service):
         """For how long it is served without news."""
         return self._feed.limit_seconds
 
+    @property
+    def source(self) -> Source:
+        """What is asked for what is not remembered."""
+        return self._source
+
     def missing(self) -> Sequence[str]:
         """Why nothing is served from what is remembered, if so; may be asked from any thread."""
         if not self._feed.outdated:

@@ -277,6 +277,12 @@ class Reading:
         query = select(table.c.address).where(beginning, table.c.kind == "user")
         return [row.address for row in self._rows(query.order_by(table.c.address_key).limit(limit))]
 
+    def own_policy(self, account_id: str, name: str) -> str:
+        """A setting of one account itself; empty when it has none of that name."""
+        own = tables.account_policies
+        query = select(own.c.value).where((own.c.account == account_id) & (own.c.name == name))
+        return self._connection.execute(query).scalar_one_or_none() or ""
+
     def home_loads(self) -> Mapping[str, int]:
         """How many accounts each home has, by its id; only homes that take new ones."""
         query = (

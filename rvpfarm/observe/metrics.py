@@ -41,6 +41,7 @@ GAUGES = {
     "directory_cache_size": "Accounts remembered",
     "directory_staleness_limit_seconds": "For how long what is known of the directory is served without news",
     "directory_up": "Whether the directory answered when it was last asked (1) or not (0)",
+    "ldap_up": "Whether an LDAP server answered when last asked (1) or not (0); NaN without LDAP",
     "snapshot_age_seconds": "How old what the directory's snapshot on disk says is",
     "snapshot_size_bytes": "Size of the directory's snapshot on disk",
     "snapshot_accounts": "Accounts in the directory's snapshot on disk",

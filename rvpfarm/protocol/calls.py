@@ -47,7 +47,7 @@ METHODS = (b"SUBSCRIBE", b"UNSUBSCRIBE", b"SUBSCRIPTIONS", b"NOTIFY", b"PROPFIND
 
 
 #: The ways to sign in, as the policy C{schemes} names them; their order numbers the bits of L{Call.withheld}.
-SIGN_IN_SCHEMES = ("negotiate", "ntlm", "digest-md5", "digest-sha-256")
+SIGN_IN_SCHEMES = ("negotiate", "ntlm", "digest-md5", "digest-sha-256", "basic")
 
 
 def withhold(offered: Iterable[str]) -> int:
@@ -56,7 +56,10 @@ def withhold(offered: Iterable[str]) -> int:
 
 
 #: The bits of the schemes that prove who is at the other end of a connection, and not who makes each call.
-CONNECTION_BOUND = withhold(("digest-md5", "digest-sha-256"))
+CONNECTION_BOUND = withhold(("digest-md5", "digest-sha-256", "basic"))
+
+#: The bits of the schemes that carry the password itself, and so are for encrypted connections only.
+IN_CLEAR = 1 << SIGN_IN_SCHEMES.index("basic")
 
 
 # Call and Reply are made once per request on the hot path: a frozen dataclass costs four times as much.

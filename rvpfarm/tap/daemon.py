@@ -23,10 +23,10 @@ from twisted.python.usage import UsageError
 
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.directory.cache import CachedDirectory
+from rvpfarm.directory.ldapsource import LdapSource
 from rvpfarm.directory.model import Directory, DirectoryUnavailable, Home, Router
 from rvpfarm.directory.snapshot import BadSnapshot
 from rvpfarm.directory.spans import spell_span
-from rvpfarm.directory.sql import SqlSource
 from rvpfarm.directory.standby import Recalled, SnapshotFile, Standby
 from rvpfarm.directory.store import Store
 from rvpfarm.observe.health import HealthServer
@@ -349,7 +349,10 @@ def open_directory(
         shelf = SnapshotFile(Path(options["snapshot"]), snapshots.snapshot)
     try:
         store = Store(options["directory"], key)
-        directory = CachedDirectory(SqlSource(store), reactor, metrics=metrics)
+        source = LdapSource(store, key or snapshots, pins=key is not None)
+        directory = CachedDirectory(source, reactor, metrics=metrics)
+        if metrics is not None:
+            metrics.gauge("ldap_up", lambda: math.nan if source.up is None else source.up)
         if shelf is not None:
             found, refusal = _recall(shelf, directory, verifiers=verifiers)
         directory.load()

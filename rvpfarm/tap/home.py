@@ -9,7 +9,9 @@ from typing import Any
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Factory
+from twisted.python.randbytes import secureRandom
 
+from rvpfarm.auth.basic import Basic
 from rvpfarm.auth.challenge import Digest, Scheme
 from rvpfarm.auth.connections import Connections
 from rvpfarm.auth.digest import Nonces
@@ -18,6 +20,8 @@ from rvpfarm.auth.kerberos import BadKeytab, Keytab
 from rvpfarm.auth.keys import FarmKey
 from rvpfarm.auth.throttle import Throttle
 from rvpfarm.directory.cache import CachedDirectory
+from rvpfarm.directory.ldapprover import LdapProver
+from rvpfarm.directory.ldapsource import LdapSource
 from rvpfarm.directory.model import Directory, Farm
 from rvpfarm.directory.model import Home as Record
 from rvpfarm.directory.reach import barred
@@ -180,7 +184,7 @@ def _share(
         ),
         nonces=nonces,
         connections=connections,
-        schemes=_schemes(options, reactor, nonces, connections, top),
+        schemes=_schemes(options, reactor, nonces, connections, directory, top),
         throttle=Throttle(),
         admission=admission,
     )
@@ -253,6 +257,7 @@ def _schemes(
     reactor: Any,  # as in makeService
     nonces: Nonces,
     connections: Connections,
+    directory: CachedDirectory,
     top: Daemon,
 ) -> tuple[Scheme, ...]:
     """The ways to prove who one is; which of them are offered is for the policy C{schemes} to say.
@@ -266,7 +271,12 @@ def _schemes(
         except BadKeytab as problem:
             raise SystemExit(f"rvp-home: --keytab {options['keytab']}: {problem}") from problem
         tickets.setServiceParent(top)
-    return (Negotiate(connections, tickets), Ntlm(connections), Digest(nonces))
+    prover: LdapProver | None = None
+    if isinstance(directory.source, LdapSource):
+        prover = LdapProver(directory.source, reactor)
+        prover.setServiceParent(top)
+    basic = Basic(secureRandom(32), prover)
+    return (Negotiate(connections, tickets), Ntlm(connections), Digest(nonces), basic)
 
 
 def _strangers(

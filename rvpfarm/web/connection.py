@@ -20,6 +20,7 @@ from zope.interface import implementer
 from rvpfarm.protocol.address import unmapped
 from rvpfarm.protocol.calls import (
     CONNECTION_BOUND,
+    IN_CLEAR,
     Busy,
     Call,
     Failed,
@@ -202,6 +203,8 @@ class CallProtocol(Protocol):
         else:
             self._answer = factory.answer
             self._withheld = factory.withheld
+        if not (getattr(self.transport, "secure", False) or ISSLTransport.providedBy(self.transport)):
+            self._withheld |= IN_CLEAR  # what a proxy says of its own callers' connections counts for nothing
 
     def judge_anew(self) -> None:
         """Other proxies are listed now.

@@ -101,6 +101,11 @@ class LoopTransport(asyncio.Protocol):
         self.connected = self.disconnecting = False
         self.write = self.data_received = _discard  # type: ignore[method-assign]  # a slot, not a method
 
+    @property
+    def secure(self) -> bool:
+        """Is what goes over the connection encrypted?"""
+        return self.connected and self._transport.get_extra_info("sslcontext") is not None
+
     # what the loop calls
 
     # Any: an asyncio.Transport by what it does, but uvloop's own are no subclass of it

@@ -71,7 +71,8 @@ class PermitsTests(SynchronousTestCase):
             for element in ("ntlm", "digest", "internal", "assertion", "any"):
                 expected = element in (proof, "any", "assertion")
                 self.check([ace(TOMASZ, element, "read")], "read", caller(TOMASZ, proof), expected)
-        self.assertEqual(set(SATISFIES), {"ntlm", "digest", "internal", "assertion", "none"})
+        self.assertEqual(SATISFIES["basic"], SATISFIES["digest"], "a password either way")
+        self.assertEqual(set(SATISFIES), {"ntlm", "digest", "basic", "internal", "assertion", "none"})
 
     def test_deny_beats_grant(self) -> None:
         """Within a level deny beats grant."""

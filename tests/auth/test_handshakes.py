@@ -26,10 +26,12 @@ from rvpfarm.auth.negotiate import (
     render_response,
 )
 from rvpfarm.auth.throttle import Throttle
+from rvpfarm.directory.ldapsettings import RECORD
 from rvpfarm.directory.model import Account, Domain
 from rvpfarm.directory.names import names_of
 from rvpfarm.protocol.address import parse_target
 from rvpfarm.protocol.calls import BadRequest, Busy, Call, Forbidden, Refusal, Unproven
+from tests.auth.test_basic import NamedDirectory
 from tests.auth.test_challenge import answer_to
 from tests.auth.test_negotiate import element, listed, make_list, make_offer, make_response, octets
 from tests.auth.test_ntlm import TYPE1, TYPE2, TYPE3
@@ -664,6 +666,16 @@ class KerberosTests(HandshakeTestCase):
                 self.assertEqual(len(refusal.headers), 3)
                 self.failed(cause)
                 self.connections.forget("r1/1")
+
+    def test_own_login_name(self) -> None:
+        """A principal whose name is none of an address is whoever the LDAP directory says signs in by it."""
+        self.farm = make_farm([FABRIK, WEBEREI], schemes=self.schemes, **{RECORD: "{}"})
+        self.directory = NamedDirectory(self.farm, [account("Petra")])
+        found = self.offer(KERBEROS)
+        self.tickets.answer("pnovak@FABRIK.EXAMPLE")
+        principal = self.successResultOf(found).principal
+        assert principal is not None
+        self.assertEqual(principal.url, PETRA)
 
     def test_bad_ticket(self) -> None:
         """Everything that is offered is offered again."""

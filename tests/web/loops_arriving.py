@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThread
 from twisted.logger import globalLogPublisher
 
 from rvpfarm.directory.model import Network
-from rvpfarm.protocol.calls import Call, Limits, Reply
+from rvpfarm.protocol.calls import IN_CLEAR, Call, Limits, Reply
 from rvpfarm.web.arriving import Arrivals
 from rvpfarm.web.server import CallFactory
 from rvpfarm.web.tls import ServerTLS
@@ -177,7 +177,7 @@ class PreambleTests(ArrivingTestCase):
             )
             self.assertEqual(statuses(found), [200, 200])
             self.assertEqual([call.peer for call in self.calls], [peer, peer])
-            self.assertEqual(self.factory.withheld, self.calls[0].withheld)
+            self.assertEqual(self.factory.withheld | IN_CLEAR, self.calls[0].withheld)
             self.calls.clear()
         self.assertEqual((self.counted.reasons, self.logged), ([], []))
 

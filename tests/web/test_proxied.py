@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from rvpfarm.directory.model import Network
-from rvpfarm.protocol.calls import CONNECTION_BOUND, Call, Limits, Reply, withhold
+from rvpfarm.protocol.calls import CONNECTION_BOUND, IN_CLEAR, Call, Limits, Reply, withhold
 from rvpfarm.web.server import LINGER_SECONDS, CallFactory, CallProtocol
 from tests.support.connections import Answers, Wire, ask, hang_up, join, statuses
 from tests.support.directory import FakeDirectory, make_farm
@@ -74,7 +74,7 @@ class ForwardedTests(SynchronousTestCase):
             for value in (b"10.0.0.1", b"198.51.100.7, 10.0.0.1", b"?", b""):
                 protocol.dataReceived(ask(b"/a", b"X-Forwarded-For: " + value, b"Forwarded: " + value))
             self.assertEqual({call.peer for call in served.calls}, {host})
-            self.assertEqual({call.withheld for call in served.calls}, {served.factory.withheld})
+            self.assertEqual({call.withheld for call in served.calls}, {served.factory.withheld | IN_CLEAR})
             self.assertEqual(statuses(wire.value()), [200] * 4)
             served.calls.clear()
 
@@ -112,9 +112,9 @@ class ForwardedTests(SynchronousTestCase):
             protocol, _ = join(served.factory, "10.0.0.1")
             protocol.dataReceived(ask(b"/a", CALLER, b"Forwarded: for=192.0.2.1") + ask(b"/b"))
         self.assertEqual(
-            {call.withheld for call in served.calls}, {served.factory.withheld | CONNECTION_BOUND}
+            {call.withheld for call in served.calls}, {served.factory.withheld | CONNECTION_BOUND | IN_CLEAR}
         )
-        self.assertEqual(CONNECTION_BOUND, withhold(("digest-md5", "digest-sha-256")))
+        self.assertEqual(CONNECTION_BOUND, withhold(("digest-md5", "digest-sha-256", "basic")))
 
     def test_proxy_with_itself_announced(self) -> None:
         """A balancer that connects for itself on a listener for preambles speaks for nobody."""
@@ -125,7 +125,7 @@ class ForwardedTests(SynchronousTestCase):
         protocol.makeConnection(wire)
         protocol.dataReceived(ask(b"/a", CALLER))
         self.assertEqual(served.calls[0].peer, "10.0.0.1")
-        self.assertEqual(served.calls[0].withheld, served.factory.withheld)
+        self.assertEqual(served.calls[0].withheld, served.factory.withheld | IN_CLEAR)
 
     def test_calls_of_others_cost_nothing(self) -> None:
         """A connection that is no proxy's hands its calls straight to whoever answers them."""
