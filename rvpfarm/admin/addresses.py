@@ -225,7 +225,7 @@ def plan_readdress(store: Store, forms: Iterable[tuple[Account, str]]) -> list[R
         return [_readdressed(reading, farm, account, form) for account, form in forms]
 
 
-def readdress_user(store: Store, text: str, form: str, *, actor: str | None = None) -> Readdressed:
+def readdress_user(store: Store, address: str, form: str, *, actor: str | None = None) -> Readdressed:
     """Give a user the IM address that follows from C{form}, unless somebody else has it.
 
     Public URL, home, sign-in names and password stay as they are, and both forms lead to the same user.
@@ -233,8 +233,8 @@ def readdress_user(store: Store, text: str, form: str, *, actor: str | None = No
     @param form: L{MAIL} or L{IM}.
     @raise Refused: there is no such user.
     """
-    with store.change(actor or default_actor(), "user readdress", text) as writing:
-        account = existing_user(writing, text)
+    with store.change(actor or default_actor(), "user readdress", address) as writing:
+        account = existing_user(writing, address)
         done = _readdressed(writing, writing.farm(), account, form)
         if done.changes and not done.conflict:
             writing.subject = done.address

@@ -37,6 +37,25 @@ class Refused(Exception):
     """What was asked for cannot be had; the text is one sentence with the remedy in it."""
 
 
+class Missing(Refused):
+    """There is nothing of that name."""
+
+    def __init__(self, sentence: str, name: str) -> None:
+        """
+        @param name: the name, as it was given.
+        """
+        super().__init__(sentence)
+        self.name = name
+
+
+class Taken(Refused):
+    """It contradicts what is there already."""
+
+
+class Forbidden(Refused):
+    """Whoever asks may not have it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Naming:
     """What a new user will be called, everywhere.
@@ -199,12 +218,12 @@ def check_metrics(farm: Farm, server: Home | Router) -> None:
     if not place:
         return
     if place in (f"{server.address or server.host}:{port}" for port in _ports(server)):
-        raise Refused(f"{server.name} itself takes calls at {place}; give --metrics another port")
+        raise Taken(f"{server.name} itself takes calls at {place}; give --metrics another port")
     others: list[Home | Router] = [*farm.homes.values(), *farm.routers.values()]
     for other in others:
         both_homes = isinstance(server, Home) and isinstance(other, Home)
         if other.id != server.id and other.metrics == place and not both_homes:
-            raise Refused(f"{place} is where {other.name} shows its metrics; give --metrics another place")
+            raise Taken(f"{place} is where {other.name} shows its metrics; give --metrics another place")
 
 
 def _ports(server: Home | Router) -> tuple[int, ...]:
@@ -279,7 +298,7 @@ def domain_named(domains: Mapping[str, Domain], name: str, give: str = "give --d
     """
     domain = domains.get(name.strip().lower().removesuffix("."))
     if domain is None:
-        raise Refused(f'there is no IM domain "{name}"; {give} one of {enumerate_names(domains)}')
+        raise Missing(f'there is no IM domain "{name}"; {give} one of {enumerate_names(domains)}', name)
     return domain
 
 
@@ -295,7 +314,7 @@ def home_named(farm: Farm, name: str) -> Home:
     if not farm.homes:
         raise Refused(NO_HOME)
     names = enumerate_names(home.name for home in farm.homes.values())
-    raise Refused(f'there is no home "{name}"; give --home one of {names}')
+    raise Missing(f'there is no home "{name}"; give --home one of {names}', name)
 
 
 def im_address(alias: str, mail_domain: str, domain: Domain, form: str = "mail") -> str:

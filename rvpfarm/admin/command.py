@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
 
 from rvpfarm.admin import handlers
+from rvpfarm.admin.admin_verbs import admin
+from rvpfarm.admin.api_verbs import api
 from rvpfarm.admin.broadcast_verbs import broadcast_verb
+from rvpfarm.admin.completing import complete_names, completion
 from rvpfarm.admin.dns_verbs import dns
 from rvpfarm.admin.doctor_verbs import doctor
 from rvpfarm.admin.domain_verbs import domain
@@ -42,14 +46,32 @@ from rvpfarm.admin.welcome_verbs import user
     type=click.Path(dir_okay=False, path_type=Path),
     help="The farm key, which seals what passwords are checked by.  [default: farm.key beside SQLite's file]",
 )
+@click.option(
+    "--api",
+    envvar="RVPFARM_API",
+    show_envvar=True,
+    metavar="URL",
+    help='The admin API to go through, for "rvpfarm api": unix:PATH or https://HOST:PORT, with the token in '
+    "RVPFARM_API_TOKEN.",
+)
+@click.option(
+    "--api-ca",
+    envvar="RVPFARM_API_CA",
+    show_envvar=True,
+    metavar="FILE",
+    help="Certificates to trust for --api.  [default: those of the system]",
+)
 @click.version_option(package_name="rvpfarm", prog_name="rvpfarm")
 @click.pass_context
-def rvpfarm(context: click.Context, directory: str | None, key_file: Path | None) -> None:
+def rvpfarm(
+    context: click.Context, directory: str | None, key_file: Path | None, api: str | None, api_ca: str | None
+) -> None:
     """Administer a farm of RVP presence and messaging servers.
 
     Exit status: 0 done, 1 refused or failed (one sentence on standard error says why), 2 wrong usage.
     """
-    context.obj = Farm(directory, key_file)
+    token = os.environ.get("RVPFARM_API_TOKEN")
+    context.obj = Farm(directory, key_file, api=api, token=token, authority=api_ca)
     context.call_on_close(context.obj.close)
 
 
@@ -100,8 +122,12 @@ for noun in (
     preflight_verb,
     broadcast_verb,
     explain_verb,
+    admin,
+    api,
+    completion,
 ):
     rvpfarm.add_command(noun)
+complete_names(rvpfarm)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import click
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.tables import domain_record, show_json, show_table
-from rvpfarm.admin.verbs import Farm, Noun, dry_run_option, json_option, pass_farm
+from rvpfarm.admin.verbs import Farm, Noun, dry_run_option, json_option, pass_farm, yes_option
 
 
 @click.group(cls=Noun)
@@ -89,10 +89,14 @@ def alias_add(farm: Farm, name: str, host: str, dry_run: bool) -> None:
 @domain_alias.command("remove")
 @click.argument("name", metavar="DOMAIN")
 @click.argument("host")
+@yes_option
 @dry_run_option
 @pass_farm
-def alias_remove(farm: Farm, name: str, host: str, dry_run: bool) -> None:
+def alias_remove(farm: Farm, name: str, host: str, yes: bool, dry_run: bool) -> None:
     """Let HOST mean the IM domain DOMAIN no longer; who asks for it is answered 404 then."""
+    if not (yes or dry_run):
+        planned = handlers.remove_alias(farm.store, name, host, dry_run=True)
+        click.confirm(f"Let {planned.name} mean {planned.domain.name} no longer?", abort=True)
     done = handlers.remove_alias(farm.store, name, host, dry_run=dry_run)
     if dry_run:
         click.echo(f"{done.name} would mean {done.domain.name} no longer; nothing was changed.")

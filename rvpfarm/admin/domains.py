@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from rvpfarm.admin.actors import default_actor
-from rvpfarm.admin.checks import Refused, check_host, check_netbios, domain_named, serving
+from rvpfarm.admin.checks import Missing, Refused, Taken, check_host, check_netbios, domain_named, serving
 from rvpfarm.admin.users import Rehearsed
 from rvpfarm.directory.model import Domain, Farm
 from rvpfarm.directory.reading import Reading
@@ -59,7 +59,7 @@ def add_domain(
         for one in _unique((domain.name, *domain.mail_domains, *domain.aliases)):
             other = serving(one, farm.domains)
             if other is not None and other.name == domain.name:
-                raise Refused(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
+                raise Taken(f'there is an IM domain "{one}" already; "rvpfarm domain list" shows them')
             _check_free(one, domain.name, farm)
         _check_hosts((domain.name, *domain.aliases), farm)
         writing.add_domain(domain)
@@ -77,7 +77,7 @@ def add_alias(
 
     def changed(old: Domain, reading: Reading) -> DomainChange:
         if name in (old.name, *old.aliases):
-            raise Refused(f'"{name}" means {old.name} already; "rvpfarm domain list" shows the names')
+            raise Taken(f'"{name}" means {old.name} already; "rvpfarm domain list" shows the names')
         farm = reading.farm()
         _check_free(name, old.name, farm)
         _check_hosts((name,), farm)
@@ -97,7 +97,7 @@ def remove_alias(
 
     def changed(old: Domain, reading: Reading) -> DomainChange:
         if name not in old.aliases:
-            raise Refused(f'{old.name} has no alias "{name}"; "rvpfarm domain list" shows those it has')
+            raise Missing(f'{old.name} has no alias "{name}"; "rvpfarm domain list" shows those it has', host)
         return DomainChange(replace(old, aliases=tuple(one for one in old.aliases if one != name)), name)
 
     return _change(store, "domain alias remove", domain, changed, actor, dry_run)
@@ -123,7 +123,7 @@ def add_mail_domain(
     def changed(old: Domain, reading: Reading) -> DomainChange:
         first = old.mail_domains[:1] == (name,)
         if name in old.mail_domains and (first or not primary):
-            raise Refused(f'{old.name} serves "{name}" already; "rvpfarm domain list" shows what it serves')
+            raise Taken(f'{old.name} serves "{name}" already; "rvpfarm domain list" shows what it serves')
         _check_free(name, old.name, reading.farm())
         others = tuple(one for one in old.mail_domains if one != name)
         served = (name, *others) if primary else (*others, name)
@@ -152,10 +152,12 @@ def remove_mail_domain(
 
     def changed(old: Domain, reading: Reading) -> DomainChange:
         if name not in old.mail_domains:
-            raise Refused(f'{old.name} does not serve "{name}"; "rvpfarm domain list" shows what it serves')
+            raise Missing(
+                f'{old.name} does not serve "{name}"; "rvpfarm domain list" shows what it serves', mail_domain
+            )
         users = sum(one.address.lower().endswith(f"@{name}") for one in reading.accounts(old.name))
         if users and not force and name != old.name:
-            raise Refused(
+            raise Taken(
                 f"{users} user{'' if users == 1 else 's'} of {old.name} would be found at @{name} no longer; "
                 f'first "rvpfarm user readdress --domain {old.name} --form im", or give --yes'
             )
@@ -197,7 +199,7 @@ def _check_free(name: str, own: str, farm: Farm) -> None:
     """
     other = serving(name, farm.domains)
     if other is not None and other.name != own:
-        raise Refused(f'"{name}" belongs to the IM domain {other.name} already; give another name')
+        raise Taken(f'"{name}" belongs to the IM domain {other.name} already; give another name')
 
 
 def _check_hosts(names: Iterable[str], farm: Farm) -> None:
@@ -208,7 +210,7 @@ def _check_hosts(names: Iterable[str], farm: Farm) -> None:
     taken = set(names)
     for home in farm.homes.values():
         if home.host in taken:
-            raise Refused(
+            raise Taken(
                 f'"{home.host}" is the host of home {home.name}, which needs a name of its own; '
                 "give the IM domain another one, such as im.example.com"
             )

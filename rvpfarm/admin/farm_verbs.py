@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from datetime import UTC, datetime
 
 import click
 
 from rvpfarm.admin import handlers
 from rvpfarm.admin.checks import Refused, domain_named, enumerate_names
+from rvpfarm.admin.listing import list_changes, verify_audit
 from rvpfarm.admin.passwords import ALLOWED, KEEPING
+from rvpfarm.admin.schemas import render
 from rvpfarm.admin.tables import (
     home_record,
     router_record,
@@ -20,6 +21,7 @@ from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import POLICIES
 
 _PORT = click.IntRange(1, 65535)
+_WHEN = click.DateTime(("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"))
 _METRICS = click.option(
     "--metrics",
     default="",
@@ -208,34 +210,41 @@ def audit() -> None:
 
 @audit.command("list")
 @click.option("--subject", metavar="NAME", help="Only what happened to this address, domain or server.")
+@click.option("--actor", metavar="NAME", help="Only what this one did, as the list has it.")
 @click.option(
-    "--newest", default=50, show_default=True, type=click.IntRange(1), metavar="N", help="At most so many."
+    "--action", metavar="TEXT", help='Only this, such as "user enable", or all of a noun, such as user.'
+)
+@click.option("--since", metavar="WHEN", type=_WHEN, help="Only from this day, or day and time, in UTC.")
+@click.option(
+    "--limit",
+    "--newest",
+    "newest",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    metavar="N",
+    help="At most so many, the newest.",
 )
 @json_option
 @pass_farm
-def audit_list(farm: Farm, subject: str | None, newest: int, as_json: bool) -> None:
+def audit_list(
+    farm: Farm,
+    subject: str | None,
+    actor: str | None,
+    action: str | None,
+    since: datetime | None,
+    newest: int,
+    as_json: bool,
+) -> None:
     """List changes, the oldest first.
 
     With --json: an array of objects with seq, at (seconds since 1970), actor, action, subject, before and
     after (objects) and hash.
     """
-    rows = handlers.list_audit(farm.store, subject, newest)
+    moment = None if since is None else since.replace(tzinfo=UTC).timestamp()
+    rows = list_changes(farm.store, subject, by=actor, action=action, since=moment, newest=newest)
     if as_json:
-        show_json(
-            [
-                {
-                    "seq": row.seq,
-                    "at": row.at,
-                    "actor": row.actor,
-                    "action": row.action,
-                    "subject": row.subject,
-                    "before": json.loads(row.before),
-                    "after": json.loads(row.after),
-                    "hash": row.hash,
-                }
-                for row in rows
-            ]
-        )
+        show_json(render(rows))
         return
     shown = [
         (
@@ -247,17 +256,41 @@ def audit_list(farm: Farm, subject: str | None, newest: int, as_json: bool) -> N
         )
         for row in rows
     ]
-    show_table(("number", "time (UTC)", "who", "did", "to"), shown, "Nothing was changed yet.")
+    show_table(("number", "time (UTC)", "who", "did", "to"), shown, "Nothing was changed.")
 
 
-@audit.command("check")
+@audit.command("verify")
+@click.option(
+    "--expect", metavar="HASH", help="What it printed at some time before, which was kept elsewhere."
+)
+@json_option
+@click.pass_context
 @pass_farm
-def audit_check(farm: Farm) -> None:
-    """Check that nobody changed, removed or inserted a row of the audit trail."""
-    broken = handlers.check_audit(farm.store)
-    if broken is not None:
+def audit_verify(farm: Farm, context: click.Context, expect: str | None, as_json: bool) -> None:
+    """Check that nobody changed, removed, inserted or reordered a row of the audit trail.
+
+    It prints the hash of the newest row.  Keep that where no administrator of this farm can change it: with
+    --expect it tells later whether the newest rows were removed together with what remembers them.
+
+    With --json: an object with whole, broken (the number of the first row that does not follow, or null),
+    rows (how many there are), head (the hash) and expected (true or false, or null without --expect); the
+    exit status is 1 unless it is whole.
+    """
+    state = verify_audit(farm.store, expect)
+    if as_json:
+        show_json(render(state))
+        if not state.whole:
+            context.exit(1)
+        return
+    if state.broken is not None:
         raise Refused(
-            f"row {broken} does not follow from the rows before it; the trail is to be trusted up to row "
-            f"{broken - 1} only, so compare the later ones with a backup"
+            f"row {state.broken} does not follow from the rows before it; the trail is to be trusted up to "
+            f"row {state.broken - 1} only, so compare the later ones with a backup"
+        )
+    if state.expected is False:
+        raise Refused(
+            "no row has the expected hash: rows were removed, or this is the trail of another directory; "
+            "compare it with a backup"
         )
     click.echo("The audit trail is whole.")
+    click.echo(f"Rows: {state.rows}; the hash of the newest is {state.head}")

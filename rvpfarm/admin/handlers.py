@@ -15,8 +15,10 @@ from pathlib import Path
 from rvpfarm.admin.actors import default_actor
 from rvpfarm.admin.addresses import RULES
 from rvpfarm.admin.checks import (
+    Missing,
     Naming,
     Refused,
+    Taken,
     check_address,
     check_host,
     check_metrics,
@@ -263,7 +265,7 @@ def create_home(
         _check_new_name("home", label, (one.name for one in farm.homes.values()))
         domain = serving(full, farm.domains)
         if domain is not None and full not in domain.mail_domains:
-            raise Refused(
+            raise Taken(
                 f'"{full}" means the IM domain {domain.name}, which routers answer for; '
                 "give --host a name of the home's own, such as hs1.example.com"
             )
@@ -343,7 +345,7 @@ def change_policy(
     """
     change = PolicyChange("", 0)
     if name not in POLICIES:
-        raise Refused(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}')
+        raise Missing(f'there is no policy "{name}"; the policies are {enumerate_names(POLICIES)}', name)
     if domain is not None and name in FARM_WIDE:
         raise Refused(f"{name} counts for the farm as a whole; leave --domain out")
     kept = None if value is None else _check_policy(name, value)
@@ -389,7 +391,7 @@ def _load_key(key_file: Path) -> FarmKey:
 def _check_new_name(noun: str, name: str, taken: Iterable[str]) -> None:
     """Nobody else is called C{name}."""
     if name in taken:
-        raise Refused(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
+        raise Taken(f'there is a {noun} "{name}" already; "rvpfarm {noun} list" shows them')
 
 
 def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -> None:
@@ -407,7 +409,7 @@ def check_ports(farm: Farm, host: str, address: str, ports: Mapping[str, int]) -
             together = isinstance(server, Home) and "--link-port" in ports and option == "--port"
             if port in used and not (together and port == server.port):
                 kind = "home" if isinstance(server, Home) else "router"
-                raise Refused(
+                raise Taken(
                     f"port {port} on {address or host} is taken by {kind} {server.name}; "
                     f"give {option} another port, or --address an address of its own"
                 )

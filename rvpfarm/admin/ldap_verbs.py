@@ -24,7 +24,11 @@ def ldap() -> None:
 @ldap.command("set")
 @click.option("--profile", type=click.Choice(tuple(PROFILES)), help="What kind of directory it is.")
 @click.option(
-    "--server", "servers", multiple=True, metavar="URL", help="ldaps://HOST or ldap://HOST; several."
+    "--server",
+    "servers",
+    multiple=True,
+    metavar="URL",
+    help="Where to ask: ldaps://HOST or ldap://HOST; several.",
 )
 @click.option("--base", metavar="DN", help="Below which users are.")
 @click.option("--bind-dn", metavar="DN", help="Who reads; empty for nobody.")

@@ -10,7 +10,7 @@ from rvpfarm.admin import handlers, routes
 from rvpfarm.admin.networks import consequence, header_text, range_text, warnings_about
 from rvpfarm.admin.routes import Decision, Edge, Explanation
 from rvpfarm.admin.tables import show_facts, show_json, show_table
-from rvpfarm.admin.verbs import Farm, Noun, json_option, pass_farm
+from rvpfarm.admin.verbs import Farm, Noun, dry_run_option, json_option, pass_farm, yes_option
 from rvpfarm.directory.model import Farm as Settings
 from rvpfarm.directory.model import Network
 
@@ -50,11 +50,20 @@ def network_add(farm: Farm, kind: str, addresses: str) -> None:
 @network.command("remove")
 @click.argument("kind", type=_KIND)
 @click.argument("addresses")
+@yes_option
+@dry_run_option
 @pass_farm
-def network_remove(farm: Farm, kind: str, addresses: str) -> None:
+def network_remove(farm: Farm, kind: str, addresses: str, yes: bool, dry_run: bool) -> None:
     """Let the ADDRESSES count as KIND no longer."""
-    gone = handlers.remove_network(farm.store, kind, addresses)
-    click.echo(f"Addresses from {gone.first} to {gone.last} count as {gone.kind} no longer.")
+    planned = handlers.remove_network(farm.store.limited(rehearsing=True), kind, addresses)
+    meant = f"Addresses from {planned.first} to {planned.last}"
+    if dry_run:
+        click.echo(f"{meant} would count as {planned.kind} no longer; nothing was changed.")
+        return
+    if not yes:
+        click.confirm(f"{meant} shall count as {planned.kind} no longer?", abort=True)
+    handlers.remove_network(farm.store, kind, addresses)
+    click.echo(f"{meant} count as {planned.kind} no longer.")
 
 
 @network.command("set")

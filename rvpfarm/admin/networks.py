@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import ip_address, summarize_address_range
 
 from rvpfarm.admin.actors import default_actor
-from rvpfarm.admin.checks import Refused, enumerate_names, parse_range
+from rvpfarm.admin.checks import Missing, Refused, Taken, enumerate_names, parse_range
 from rvpfarm.admin.users import Rehearsed
 from rvpfarm.directory.model import Farm, Network
 from rvpfarm.directory.networks import ranges_of
@@ -41,45 +41,47 @@ class NetworkChange:
     notes: tuple[str, ...]
 
 
-def add_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
+def add_network(store: Store, kind: str, addresses: str, *, actor: str | None = None) -> Network:
     """A range of addresses counts as C{kind} from now on.
 
     @param kind: one of L{NETWORK_KINDS}.
-    @param text: such as C{192.0.2.0/24}.
+    @param addresses: such as C{192.0.2.0/24}.
     @raise Refused: it is no range, or it counts already.
     """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network add", text) as writing:
+    network = _parse_network(kind, addresses)
+    with store.change(actor or default_actor(), "network add", addresses) as writing:
         if network in writing.farm().networks:
-            raise Refused(f'"{text}" counts as {kind} already; "rvpfarm network list" shows the ranges')
+            raise Taken(f'"{addresses}" counts as {kind} already; "rvpfarm network list" shows the ranges')
         writing.add_network(network)
     return network
 
 
-def remove_network(store: Store, kind: str, text: str, *, actor: str | None = None) -> Network:
+def remove_network(store: Store, kind: str, addresses: str, *, actor: str | None = None) -> Network:
     """A range of addresses counts as C{kind} no longer.
 
     @raise Refused: it did not.
     """
-    network = _parse_network(kind, text)
-    with store.change(actor or default_actor(), "network remove", text) as writing:
+    network = _parse_network(kind, addresses)
+    with store.change(actor or default_actor(), "network remove", addresses) as writing:
         if network not in writing.farm().networks:
-            raise Refused(f'"{text}" does not count as {kind}; "rvpfarm network list" shows the ranges')
+            raise Missing(
+                f'"{addresses}" does not count as {kind}; "rvpfarm network list" shows the ranges', addresses
+            )
         writing.remove_network(network)
     return network
 
 
 def set_networks(
-    store: Store, kind: str, texts: Iterable[str], *, actor: str | None = None, dry_run: bool = False
+    store: Store, kind: str, ranges: Iterable[str], *, actor: str | None = None, dry_run: bool = False
 ) -> NetworkChange:
     """Exactly these ranges of addresses count as C{kind} from now on.
 
     @param kind: one of L{NETWORK_KINDS}.
-    @param texts: such as C{192.0.2.0/24}; none for an empty list.
+    @param ranges: such as C{192.0.2.0/24}; none for an empty list.
     @param dry_run: only find out what it would come to.
     @raise Refused: one of them is no range.
     """
-    given = [_parse_network(kind, text) for text in texts]
+    given = [_parse_network(kind, one) for one in ranges]
     networks = tuple(dict.fromkeys(sorted(given, key=_place)))
     notes = _oddities(networks, len(given) - len(networks))
     with suppress(Rehearsed), store.change(actor or default_actor(), "network set", kind) as writing:

@@ -9,7 +9,7 @@ import re
 import uuid
 
 from rvpfarm.admin.actors import default_actor
-from rvpfarm.admin.checks import Refused, check_text, domain_named, enumerate_names
+from rvpfarm.admin.checks import Missing, Refused, Taken, check_text, domain_named, enumerate_names
 from rvpfarm.admin.users import accounts_of, choose_home, existing_user
 from rvpfarm.directory.model import Account, Farm
 from rvpfarm.directory.reading import Reading
@@ -48,7 +48,7 @@ def create_node(
         key = f"{chosen}{_check_path(path)}".lower()
         taken = writing.account(key)
         if taken is not None:
-            raise Refused(f"{taken.url} exists already; choose another path")
+            raise Taken(f"{taken.url} exists already; choose another path")
         name = path.rpartition("/")[2]
         account = Account(
             id=str(uuid.uuid4()),
@@ -120,5 +120,5 @@ def _existing(reading: Reading, path: str, domain: str | None) -> Account:
     key = f"{_domain(reading.farm(), domain)}{path}".lower()
     account = reading.account(key)
     if account is None or account.kind not in KINDS:
-        raise Refused(f'there is no group or device at "{path}"; "rvpfarm node list" shows them')
+        raise Missing(f'there is no group or device at "{path}"; "rvpfarm node list" shows them', path)
     return account

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rvpfarm.admin.checks import Refused
+from rvpfarm.admin.checks import Taken
 from rvpfarm.directory.model import Farm, Home, Router
 
 
@@ -34,7 +34,7 @@ def check_url(farm: Farm, home: Home) -> None:
         if (one.host, one.port) == (home.host, home.port):
             same = is_same_machine(one, home.host, home.address)
             what = "address, port and host name" if same else "port and host name"
-            raise Refused(
+            raise Taken(
                 f"duplicate {what}: port {home.port} on {home.host} is taken by home {one.name}; "
                 "give --host a name of the home's own, or --port another port"
             )

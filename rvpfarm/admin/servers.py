@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from rvpfarm.admin.actors import default_actor
-from rvpfarm.admin.checks import Refused, check_address, check_metrics, check_place, enumerate_names
+from rvpfarm.admin.checks import Missing, Taken, check_address, check_metrics, check_place, enumerate_names
 from rvpfarm.admin.handlers import check_ports
 from rvpfarm.admin.users import Rehearsed
 from rvpfarm.directory.model import Farm, Home, Router
@@ -53,7 +53,7 @@ def server_named(servers: Mapping[str, _Server], name: str, noun: str) -> _Serve
         if server.name == wanted:
             return server
     names = enumerate_names(server.name for server in servers.values())
-    raise Refused(f'there is no {noun} "{name}"; the directory has {names}')
+    raise Missing(f'there is no {noun} "{name}"; the directory has {names}', name)
 
 
 def change_home(
@@ -116,7 +116,7 @@ def drain_router(
 
     def drain(writing: Writing, farm: Farm, router: Router) -> Router:
         if router.state == DRAINING:
-            raise Refused(f'router {router.name} drains already; "rvpfarm router resume" takes it back')
+            raise Taken(f'router {router.name} drains already; "rvpfarm router resume" takes it back')
         _keep_one(farm, router, force)
         drained = replace(router, state=DRAINING)
         writing.update_router(drained)
@@ -135,7 +135,7 @@ def resume_router(
 
     def resume(writing: Writing, farm: Farm, router: Router) -> Router:
         if router.state == ACTIVE:
-            raise Refused(f"router {router.name} is active already")
+            raise Taken(f"router {router.name} is active already")
         resumed = replace(router, state=ACTIVE)
         writing.update_router(resumed)
         return resumed
@@ -155,7 +155,7 @@ def remove_router(
     def remove(writing: Writing, farm: Farm, router: Router) -> Router:
         _keep_one(farm, router, force)
         if router.state == ACTIVE and not force:
-            raise Refused(
+            raise Taken(
                 f'router {router.name} is active, and clients know it; first "rvpfarm router drain '
                 f'{router.name}", or give --yes'
             )
@@ -183,7 +183,7 @@ def _keep_one(farm: Farm, router: Router, force: bool) -> None:
     others = [one for one in active(farm.routers.values()) if one.id != router.id]
     if others or force:
         return
-    raise Refused(
+    raise Taken(
         f"no other router is active, so that nobody would find the farm without {router.name}; "
         'make another with "rvpfarm router create", or give --yes'
     )

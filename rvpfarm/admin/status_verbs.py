@@ -2,27 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import click
 
-from rvpfarm.admin import handlers
-from rvpfarm.admin.asking import ask_all
-from rvpfarm.admin.checks import Refused, enumerate_names
-from rvpfarm.admin.status import (
-    HomeReport,
-    Page,
-    Place,
-    Report,
-    Server,
-    further_places,
-    judge,
-    places_of,
-)
+from rvpfarm.admin.status import HomeReport, Page, Report, Server
+from rvpfarm.admin.survey import survey
 from rvpfarm.admin.tables import show_json, show_table
 from rvpfarm.admin.verbs import Farm, Verb, json_option, pass_farm
-from rvpfarm.directory.model import Farm as FarmRecord
-from rvpfarm.directory.model import Home, Router
 
 _NONE = "There is no home or router yet."
 
@@ -62,46 +47,13 @@ def status(
     an array of objects with name, disagree (boolean) and seen: an array of objects with router, state ("up",
     "down", "leaving" or "unknown"), circuit ("open" or "closed"), flapping and since_seconds.
     """
-    record = handlers.farm_of(farm.store)
-    places, unknown = places_of(_chosen(record, names, role))
-    report = judge(record, _ask(places, timeout), unknown)
+    report = survey(farm.store, names, role, timeout)
     if as_json:
         show_json(_record(report))
     else:
         _show(report)
     if report.problems:
         context.exit(1)
-
-
-def _chosen(farm: FarmRecord, names: Sequence[str], role: str | None) -> list[Home | Router]:
-    """The servers that are meant.
-
-    @raise Refused: there is none of such a name.
-    """
-    servers: list[Home | Router] = []
-    if role != "home":
-        servers += farm.routers.values()
-    if role != "router":
-        servers += farm.homes.values()
-    wanted = {name.strip().lower() for name in names}
-    missing = wanted - {server.name for server in servers}
-    if missing:
-        known = enumerate_names({server.name for server in servers})
-        raise Refused(f"there is no {role or 'server'} called {enumerate_names(missing)}; there is {known}")
-    return [server for server in servers if server.name in wanted or not wanted]
-
-
-def _ask(places: Sequence[Place], seconds: float) -> list[tuple[Place, Page | str]]:
-    """The answer of every process; servers of several processes say so, and the others are asked then."""
-    answers: dict[Place, Page | str] = dict(ask_all(places, seconds))
-    further = [
-        other
-        for place, answer in answers.items()
-        if isinstance(answer, Page)
-        for other in further_places(place, answer)
-    ]
-    answers |= ask_all(further, seconds)
-    return list(answers.items())
 
 
 def _show(report: Report) -> None:

@@ -13,8 +13,10 @@ from rvpfarm.admin.actors import default_actor
 from rvpfarm.admin.checks import (
     ALIASES,
     NO_HOME,
+    Missing,
     Naming,
     Refused,
+    Taken,
     check_text,
     derive,
     domain_named,
@@ -166,7 +168,7 @@ def disable_user(store: Store, address: str, *, actor: str | None = None) -> Acc
     with store.change(actor or default_actor(), "user disable", address) as writing:
         account = existing_user(writing, address)
         if not account.enabled:
-            raise Refused(f'{account.address} is disabled already; "rvpfarm user enable" brings it back')
+            raise Taken(f'{account.address} is disabled already; "rvpfarm user enable" brings it back')
         account = replace(account, enabled=False)
         writing.subject = account.address
         writing.update_account(account)
@@ -308,7 +310,7 @@ def plan_for(
     """
     old = account_meant(known, farm, address, domain)
     if old is not None and old.enabled:
-        raise Refused(
+        raise Taken(
             f"{old.address} is enabled already, on home {farm.homes[old.home].name}; "
             f'"rvpfarm user passwd {old.address}" sets its password'
         )
@@ -333,7 +335,7 @@ def existing_user(reading: Reading, address: str) -> Account:
     """
     account = account_meant(reading, reading.farm(), address)
     if account is None:
-        raise Refused(f'there is no user "{address}"; "rvpfarm user list" shows them')
+        raise Missing(f'there is no user "{address}"; "rvpfarm user list" shows them', address)
     return account
 
 
@@ -354,7 +356,7 @@ def _new_account(known: Known, naming: Naming, home: Home) -> Account:
     """
     holder = known.account(naming.key) or known.account_by_address(naming.address)
     if holder is not None:
-        raise Refused(f'"{naming.address}" is taken by {holder.address} ({holder.url}); use another name')
+        raise Taken(f'"{naming.address}" is taken by {holder.address} ({holder.url}); use another name')
     return Account(
         id=str(uuid.uuid4()),
         key=naming.key,

@@ -18,6 +18,9 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON f
 #: Changes only show what they would do with this option.
 dry_run_option = click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
 
+#: What takes something away asks first, but not with this option.
+yes_option = click.option("--yes", is_flag=True, help="Do not ask.")
+
 
 class Failed(click.ClickException):
     """The command did not do it; exit status 1."""
@@ -57,11 +60,22 @@ class Noun(click.Group):
 class Farm:
     """What the options before the noun say: which directory, and which key."""
 
-    def __init__(self, directory: str | None, key_file: Path | None) -> None:
+    def __init__(
+        self,
+        directory: str | None,
+        key_file: Path | None,
+        *,
+        api: str | None = None,
+        token: str | None = None,
+        authority: str | None = None,
+    ) -> None:
         """
         @param directory: the URL, or C{None} when nobody said.
         @param key_file: where the farm key is, or C{None} for its usual place.
+        @param api: the admin API to go through, or C{None} for the directory itself.
+        @param token: proves who asks there; C{authority} is the file of certificates to trust.
         """
+        self.api, self.token, self.authority = api, token, authority
         self._directory = directory
         self._key_file = key_file
         self._store: Store | None = None
@@ -72,6 +86,10 @@ class Farm:
 
         @raise click.UsageError: nobody said.
         """
+        if self.api is not None:
+            raise click.UsageError(
+                'through --api only "rvpfarm api OPERATION" works; "rvpfarm api" lists what there is.'
+            )
         if not self._directory:
             raise click.UsageError(
                 "which directory? Give --directory sqlite:////var/lib/rvpfarm/directory.sqlite before the "

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import Connection, Row, Select, func, select
+from sqlalchemy import Connection, Result, Row, Select, func, select
 
 from rvpfarm.directory import tables
 from rvpfarm.directory.model import (
@@ -35,6 +35,10 @@ class StoreProblem(DirectoryUnavailable):
     """
 
     passing = False
+
+
+class OutOfBounds(Exception):
+    """A change goes beyond what whoever makes it may change; nothing of it happens."""
 
 
 class Sealer(Protocol):
@@ -271,6 +275,32 @@ class Reading:
             for row in self._rows(since)
         }
 
+    def page(
+        self, domain: str | None = None, home: str | None = None, *, after: str = "", limit: int = 100
+    ) -> list[Account]:
+        """Some of the users by address, without verifiers.
+
+        @param home: only those on the home of this id.
+        @param after: only those whose address comes after this one.
+        @param limit: at most so many.
+        """
+        table = tables.accounts
+        query = select(table).where(table.c.kind == "user").order_by(table.c.address_key).limit(limit)
+        if domain is not None:
+            query = query.where(table.c.domain == domain)
+        if home is not None:
+            query = query.where(table.c.home == home)
+        if after:
+            query = query.where(table.c.address_key > after.lower())
+        return [account_from(row) for row in self._rows(query)]
+
+    def addresses(self, prefix: str, limit: int) -> list[str]:
+        """The addresses of users that begin with C{prefix}, in whatever letter case, at most C{limit}."""
+        table = tables.accounts
+        beginning = table.c.address_key.startswith(prefix.lower(), autoescape=True)
+        query = select(table.c.address).where(beginning, table.c.kind == "user")
+        return [row.address for row in self._rows(query.order_by(table.c.address_key).limit(limit))]
+
     def own_policy(self, account_id: str, name: str) -> str:
         """A setting of one account itself; empty when it has none of that name."""
         own = tables.account_policies
@@ -322,15 +352,34 @@ class Reading:
         query = select(tables.audit.c.hash).where(tables.audit.c.seq == int(seq))
         return self._connection.execute(query).scalar_one_or_none() == known
 
-    def audit(self, subject: str | None = None, newest: int | None = None) -> list[AuditRow]:
+    def audit(
+        self,
+        subject: str | None = None,
+        newest: int | None = None,
+        *,
+        actor: str | None = None,
+        action: str | None = None,
+        since: float | None = None,
+    ) -> list[AuditRow]:
         """The audit trail, oldest first.
 
         @param subject: what was changed, such as an IM address.
         @param newest: at most so many, the newest ones.
+        @param actor: only what this one did.
+        @param action: only this, such as C{user enable}, or what begins with these words.
+        @param since: only from then on, in seconds since 1970.
         """
-        query = select(tables.audit).order_by(tables.audit.c.seq.desc())
+        columns = tables.audit.c
+        query = select(tables.audit).order_by(columns.seq.desc())
         if subject is not None:
-            query = query.where(tables.audit.c.subject == subject)
+            query = query.where(columns.subject == subject)
+        if actor is not None:
+            query = query.where(columns.actor == actor)
+        if action is not None:
+            begun = columns.action.startswith(f"{action} ", autoescape=True)
+            query = query.where((columns.action == action) | begun)
+        if since is not None:
+            query = query.where(columns.at >= since)
         if newest is not None:
             query = query.limit(newest)
         return [AuditRow(*row) for row in self._rows(query)][::-1]
@@ -347,6 +396,21 @@ class Reading:
                 return expected
             previous, expected = row.hash, expected + 1
         return None if (ledger.audit_seq, ledger.audit_hash) == (expected - 1, previous) else expected
+
+    def audit_head(self) -> tuple[int, str]:
+        """The number and the hash of the newest audit row; 0 and nothing while there is none."""
+        ledger = self._connection.execute(select(tables.ledger.c.audit_seq, tables.ledger.c.audit_hash)).one()
+        return int(ledger.audit_seq), str(ledger.audit_hash)
+
+    def has_audit_hash(self, value: str) -> bool:
+        """Is there an audit row of this hash?"""
+        query = select(tables.audit.c.seq).where(tables.audit.c.hash == value).limit(1)
+        return self._connection.execute(query).first() is not None
+
+    # A query of SQLAlchemy's has no type of its own that says more.
+    def run(self, query: Any) -> Result[*tuple[Any, ...]]:
+        """What the database answers to a statement about tables that this class knows nothing of."""
+        return self._connection.execute(query)
 
     def _rows(self, query: Select[*tuple[Any, ...]]) -> list[Row[*tuple[Any, ...]]]:
         result = self._connection.execute(query)

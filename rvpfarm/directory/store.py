@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 
 from sqlalchemy import URL, Connection, Engine, exc, inspect, make_url, select, text, update
@@ -79,6 +80,8 @@ class Store:
             self._engine = sqlite.make_engine(parsed, busy_seconds)
         self._checked = False
         self._served = False
+        self._rehearsing = False
+        self._within: Collection[str] | None = None
 
     @property
     def exists(self) -> bool:
@@ -179,6 +182,16 @@ class Store:
             self._check_host(connection)
         self._checked = self._served = True
 
+    def limited(self, *, rehearsing: bool = False, within: Collection[str] | None = None) -> Store:
+        """The same directory, for whoever is not to do everything with it; only this one is to be closed.
+
+        @param rehearsing: changes are made and taken back at once, so that nothing of them stays.
+        @param within: the only IM domains whose accounts may change; nothing farm-wide may.
+        """
+        store = copy(self)
+        store._rehearsing, store._within = rehearsing, within
+        return store
+
     @contextmanager
     def read(self) -> Iterator[Reading]:
         """One transaction that only reads.
@@ -209,13 +222,18 @@ class Store:
         @param action: noun and verb.
         @param subject: what it is made to.
         @raise StoreProblem: the database cannot be used.
+        @raise OutOfBounds: it goes beyond what this store is L{limited} to.
         """
         if not self._checked:
             self.check()
         with self._connection(write=True) as connection:
             writing = self._writing(connection, actor, action, subject)
             yield writing
+            if self._within is not None:
+                writing.check_within(self._within)
             writing.finish()
+            if self._rehearsing:
+                connection.rollback()
 
     @contextmanager
     def change_many(self, actor: str, action: str) -> Iterator[Bulk]:

@@ -184,6 +184,42 @@ audit = Table(
     Column("hash", String, nullable=False),
 )
 
+#: Who may administer the farm from elsewhere; C{role} is C{farm} or C{user}.
+administrators = Table(
+    "administrators",
+    metadata,
+    Column("name", String, primary_key=True),
+    Column("role", String, nullable=False),
+    Column("created", Double, nullable=False),
+)
+
+#: The IM domains that an administrator of users is limited to.
+administrator_domains = Table(
+    "administrator_domains",
+    metadata,
+    Column("administrator", String, ForeignKey("administrators.name", ondelete="CASCADE"), primary_key=True),
+    Column("domain", String, ForeignKey("domains.name"), primary_key=True),
+)
+
+#: What proves an administrator, until C{until}; C{hash} is salted, and the token itself is not kept.
+administrator_tokens = Table(
+    "administrator_tokens",
+    metadata,
+    Column("id", String, primary_key=True),
+    Column(
+        "administrator",
+        String,
+        ForeignKey("administrators.name", ondelete="CASCADE"),
+        nullable=False,
+        index=True,
+    ),
+    Column("label", String, nullable=False),
+    Column("salt", String, nullable=False),
+    Column("hash", String, nullable=False),
+    Column("created", Double, nullable=False),
+    Column("until", Double, nullable=False),
+)
+
 #: What caches have to look at again: C{kind} is C{account} (and C{key} its key) or C{farm}.
 changes = Table(
     "changes",

@@ -14,12 +14,16 @@ from rvpfarm.directory.postgresql import CHANNEL
 from rvpfarm.directory.reading import (
     KEY_CHECK,
     AuditRow,
+    OutOfBounds,
     Reading,
     Sealer,
     StoreProblem,
     canonical,
     seal_context,
 )
+
+#: What the trail notes of changes to accounts alone.
+_OF_ACCOUNTS = frozenset({"account", "schemes", "policy", "dropped", "acl", "sessions"})
 
 
 class Writing(Reading):
@@ -58,8 +62,15 @@ class Writing(Reading):
         self._farm = False
 
     def note(self, what: str, before: object, after: object) -> None:
-        """Put on the trail what is changed elsewhere, such as at a running home, and not in the directory."""
-        self._before[what], self._after[what] = before, after
+        """Put on the trail what this class does not know itself, such as what is changed at a running home.
+
+        @param what: names it.
+        @param before: what it was, and C{after} what it is; C{None} where there is none.  Never a secret.
+        """
+        if before is not None:
+            self._before[what] = before
+        if after is not None:
+            self._after[what] = after
 
     def add_domain(self, domain: Domain) -> None:
         """A new IM domain with its mail domains and aliases; its policies are set by L{set_policy}."""
@@ -256,6 +267,7 @@ class Writing(Reading):
             self._connection.execute(insert(table).values(account=account.id, name=name, value=value))
         self._before["policy"] = {"name": name, "value": old}
         self._after["policy"] = {"name": name, "value": value}
+        self._keys[account.key] = None
 
     def drop_verifiers(self, account: Account, schemes: Collection[str]) -> int:
         """C{account} can no longer prove itself by C{schemes}.
@@ -309,6 +321,16 @@ class Writing(Reading):
             sealed = self._sealer.seal(KEY_CHECK, KEY_CHECK)
             self._connection.execute(update(tables.ledger).values(key_check=sealed))
             self._after["used"] = mark
+
+    def check_within(self, domains: Collection[str]) -> None:
+        """Only accounts of these IM domains have changed so far.
+
+        @raise OutOfBounds: something else has.
+        """
+        others = {key.partition("/")[0] for key in self._keys} - set(domains)
+        noted = self._before.keys() | self._after.keys()
+        if self._farm or others or noted - _OF_ACCOUNTS:
+            raise OutOfBounds("this change goes beyond the IM domains that you administer")
 
     def finish(self) -> None:
         """Leave the trail: the audit row and the feed of changes.  Without a change there is none."""

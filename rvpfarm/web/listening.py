@@ -25,7 +25,10 @@ class CannotServe(SystemExit, Exception):
 
 
 def describe_refusal(who: str, option: str, problem: CannotListenError) -> str:
-    """The sentence that says why an address cannot be listened on."""
+    """The sentence that says why an address, or the path of a Unix socket, cannot be listened on."""
+    if isinstance(problem.port, str | bytes):
+        why = os.strerror(getattr(problem.socketError, "errno", None) or errno.EADDRINUSE).lower()
+        return f"{who}: cannot listen on {os.fsdecode(problem.port)}: {why} ({option})"
     host = problem.interface or "0.0.0.0"  # noqa: S104  # as it was asked for
     where = f"[{host}]:{problem.port}" if ":" in host else f"{host}:{problem.port}"
     number = getattr(problem.socketError, "errno", None)

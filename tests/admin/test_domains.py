@@ -138,8 +138,8 @@ class VerbTests(CommandCase):
         self.assertIn("search list", self.run_it("domain", "alias", "add", FABRIK, "chat").stdout)
         told = self.run_it("domain", "alias", "remove", FABRIK, "chat", "--dry-run").stdout
         self.assertIn("nothing was changed", told)
-        self.assertIn("no longer", self.run_it("domain", "alias", "remove", FABRIK, "chat").stdout)
-        refused = self.run_it("domain", "alias", "remove", FABRIK, "chat", status=1).stderr
+        self.assertIn("no longer", self.run_it("domain", "alias", "remove", FABRIK, "chat", "--yes").stdout)
+        refused = self.run_it("domain", "alias", "remove", FABRIK, "chat", "--yes", status=1).stderr
         self.assertTrue(refused.startswith("rvpfarm: domain alias remove: im.fabrik.example has no alias"))
         self.run_it("domain", "alias", "add", FABRIK, status=2)
 

@@ -407,7 +407,7 @@ class UnlistedTests(ProxiesTestCase):
 
         self.assertTrue(referred())
         try:
-            done = run(*command, "remove", "trusted-proxy", f"{PROXY}/32")
+            done = run(*command, "remove", "trusted-proxy", f"{PROXY}/32", "--yes")
             self.assertEqual(done.status, 0, done.err)
             wait_for("the proxy being the caller", lambda: not referred())
         finally:

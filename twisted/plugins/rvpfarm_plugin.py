@@ -13,5 +13,6 @@ farm = ServiceMaker("RVP farm", "rvpfarm.tap.farm", "Run a whole small farm on t
 nameserver = ServiceMaker(
     "RVP name server", "rvpfarm.tap.nameserver", "Answer DNS for the farm's own zone.", "rvp-dns"
 )
+admin = ServiceMaker("RVP admin API", "rvpfarm.tap.admin", "Serve the HTTP/JSON admin API.", "rvp-admin")
 fastServer = FastServerParser()
 fastClient = FastClientParser()
