@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 
+from rvpfarm.admin import handlers
+from rvpfarm.admin.catalogue import OPERATIONS
+from rvpfarm.admin.operations import Caller, perform
 from tests.farm import test_sessions
 
 
@@ -32,7 +35,7 @@ class HomesTests(test_sessions.FarmCase):
         return acl["after"]["mode"], len(found["sessions"]), len(self.api("audit.list"))
 
     def test_rehearsed(self) -> None:
-        """Nothing happens at any home, though what would is told; then it happens."""
+        """Nothing happens at any home, though what would is told; then it does, for a clerk of hers too."""
         self.assertEqual(len(self.api("user.watchers", "address=alice@farm.localhost")["watchers"]), 1)
         before = self.modes()
         changed = ("user.acl.set", "address=alice@farm.localhost", "mode=contacts-only")
@@ -47,5 +50,11 @@ class HomesTests(test_sessions.FarmCase):
         self.assertEqual(self.api(*sent)["tally"]["delivered"], 1)
         self.ear.wait(1, containing="Moving at noon")
         self.api(*changed)
-        self.api(*killed, "--yes")
+        store = handlers.open_store(
+            f"sqlite:///{self.farm.state / 'directory.sqlite'}", self.farm.state / "farm.key"
+        )
+        self.addCleanup(store.close)
+        clerk = Caller("token:clerk/desk", frozenset({test_sessions.IM}))
+        perform(store, OPERATIONS["session.kill"], clerk, {"user": "alice@farm.localhost"})
+        self.assertEqual(handlers.list_audit(store)[-1].actor, clerk.actor)
         self.assertEqual(self.modes(), ("contacts-only", 0, before[2] + 3))
