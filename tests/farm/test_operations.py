@@ -179,6 +179,8 @@ class WorkersTests(OperationsCase):
         """Sockets that listen on the router's address together."""
         made = [socket.socket() for _ in range(count)]
         for sock in made:
+            # both, as systemd does: else connections that have ended keep the address from the next test
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind((LOOPBACK, self.site.port))
             sock.listen(128)

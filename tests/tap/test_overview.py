@@ -100,7 +100,7 @@ class ShowTests(SynchronousTestCase):
         self.assertEqual(
             shown,
             {
-                "url": "postgresql://ann:***@db/rvp",
+                "url": "postgresql://ann@db/rvp",
                 "staleness_seconds": 1.235,
                 "limit_seconds": 86400.0,
                 "cached": 17,
