@@ -160,6 +160,50 @@ def broadcast(
     return tally
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What was sent, or would be.
+
+    @ivar recipients: how many they are.
+    @ivar tally: what became of it; nothing yet where nothing was sent.
+    @ivar silent: why other homes did not answer, by name: nobody there gets anything.
+    """
+
+    sender: Account
+    recipients: int
+    tally: Tally
+    silent: Mapping[str, str]
+
+
+def announce(
+    store: Store,
+    text: str,
+    sender: str | None = None,
+    domain: str | None = None,
+    home: str | None = None,
+    states: Iterable[str] = (),
+    *,
+    dry_run: bool = False,
+    actor: str | None = None,
+) -> Announced:
+    """One message to everybody who is online now; it takes as long as the delivery does.
+
+    @param text: the message.
+    @param sender: the IM address of the user in whose name it is; left out, the policy C{announce-from} says.
+    @param domain: only users of this IM domain.
+    @param home: only users of the home of this name.
+    @param states: only who shows one of these somewhere; all who are logged in if there are none.
+    @param dry_run: only find out how many they are.
+    @raise Refused: the message is none, nobody says in whose name, or there is no such user, domain or home.
+    """
+    check_message(text)
+    audience = find_audience(store, sender, domain, home, frozenset(states), actor=actor)
+    tally = Tally()
+    if not dry_run and audience.size:
+        tally = broadcast(store, text, audience, actor=actor)
+    return Announced(audience.sender, audience.size, tally, audience.silent)
+
+
 def check_message(text: str) -> None:
     """See that this can be an instant message.
 

@@ -15,8 +15,8 @@ from rvpfarm.admin import schemas
 from rvpfarm.admin.checks import Refused, is_ip
 from rvpfarm.admin.operations import Operation
 
-#: How long one answer may take, and how large it may be.
-PATIENCE_SECONDS, ANSWER_LIMIT = 60.0, 64 << 20
+#: How long one answer may take, and how large it may be; a broadcast answers when it is delivered.
+PATIENCE_SECONDS, ANSWER_LIMIT = 600.0, 64 << 20
 
 
 class CannotCall(Refused):

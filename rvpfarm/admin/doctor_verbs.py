@@ -18,14 +18,12 @@ from rvpfarm.admin.doctor_shows import findings_record, show_findings
 from rvpfarm.admin.forms import DNS_SERVER
 from rvpfarm.admin.status import Report
 from rvpfarm.admin.tables import show_json, show_table
-from rvpfarm.admin.verbs import Failed, Farm, Verb, json_option, pass_farm
+from rvpfarm.admin.verbs import Failed, Farm, Noun, json_option, pass_farm
 from rvpfarm.directory.model import DirectoryUnavailable
 
 
-class _Doctor(click.Group):
+class _Doctor(Noun):
     """Examines without a verb; and C{prepare}."""
-
-    command_class = Verb
 
     def invoke(self, ctx: click.Context) -> object:
         """Run it, and say refusals in one sentence as every verb does."""

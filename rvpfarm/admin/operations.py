@@ -23,8 +23,8 @@ from rvpfarm.directory.store import Store
 
 _PLACE = re.compile(r"\{(\w+)\}")
 
-#: Not for callers to give.
-_OURS = frozenset({"store", "actor", "dry_run"})
+#: Not for callers to give: who asks, what time it is, whom to ask and for how long.
+_OURS = frozenset({"store", "actor", "dry_run", "now", "seconds", "dns"})
 
 #: How the command line calls what some parameters mean, where it differs, for the sentences of refusals.
 _OPTIONS = {"yes": "force", "newest": "newest"}
@@ -229,7 +229,7 @@ class Operation:
 
 
 #: The last words of paths that are something to do, and not a collection to add to.
-_VERBS = ("drain", "resume", "disable", "readdress")
+_VERBS = ("drain", "resume", "disable", "readdress", "rename")
 
 #: What parameters mean everywhere, for handlers whose docstring need not say.
 _USUAL: Mapping[str, str] = {
@@ -246,6 +246,7 @@ _USUAL: Mapping[str, str] = {
     "mail_domain": "The mail domain.",
     "metrics": "ADDRESS:PORT where it shows its metrics, health and status.",
     "name": "What it is called.",
+    "new": "What it is to be called.",
     "password": "The new password.",
     "path": "The path, such as /groups/shipping.",
     "port": "Where clients reach it.",
@@ -304,6 +305,8 @@ def _permit(
         if isinstance(name, str) and _domain(farm, name) not in domains:
             raise Forbidden(_bounds(domains))
         if operation.scope is Scope.USER:
+            if values.get(operation.subject) is None:
+                raise Forbidden(f"{_bounds(domains)}; name one of them as {operation.subject}")
             address = str(values[operation.subject])
             if _domain_of_user(reading, farm, address, name) not in domains:
                 raise Forbidden(f"{_bounds(domains)}, and {address} is none of them")

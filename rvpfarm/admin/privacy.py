@@ -77,8 +77,9 @@ def change_privacy(
     """Change who may contact a user and see his presence; it holds at once, also for who watches already.
 
     @param mode: one of L{MODES}; empty to leave it.
-    @param allow: addresses, URLs or servers of those who may; C{deny} of those who may not; C{remove} of
-        those who are to be named no longer.
+    @param allow: addresses, URLs or servers of those who may.
+    @param deny: the same of those who may not.
+    @param remove: the same of those who are to be named no longer.
     @param dns: the DNS server to ask where people of other organisations are.
     @raise Refused: somebody is unknown, or it cannot be done, or the home does not answer.
     """

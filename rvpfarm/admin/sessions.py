@@ -115,6 +115,8 @@ def kill_sessions(
 
     The client may sign in again: who is not to, has to be disabled.
 
+    @param user: whose.
+    @param view: the number of the only view to end; left out, all sessions end.
     @param dry_run: only find out which they are.
     @raise Refused: there is no such user or session, or the home does not answer.
     """

@@ -367,7 +367,9 @@ class UnlistedTests(ProxiesTestCase):
     def test_no_way_in(self) -> None:
         """A router that demands preambles takes nobody who is not listed, with or without one."""
         said = f"a connection from {OUTSIDE} was closed"
-        before = self.home.routers["proxied"].log.count(said)  # it forgets whom it told of when settings change
+        before = self.home.routers["proxied"].log.count(
+            said
+        )  # it forgets whom it told of when settings change
         for first in (b"", f"PROXY TCP4 {INSIDE} {ROUTER} 4711 80\r\n".encode()):
             wire = Wire(ROUTER, self.home.proxied, source=OUTSIDE)
             wire.send(first + b"ACL /instmsg/aliases/petra HTTP/1.1\r\nHost: %b\r\n\r\n" % IM.encode())
