@@ -62,6 +62,14 @@ class FakeLink:
         self._thread.join(60)
 
 
+def _gone() -> bytes:
+    """The command has hung up.
+
+    @raise ConnectionError: always.
+    """
+    raise ConnectionError("the command has hung up")
+
+
 def proved(reply: bytes, key: bytes = KEY) -> Callable[[socket.socket], None]:
     """What proves itself with C{key}, and answers one call with C{reply}."""
 
@@ -71,7 +79,7 @@ def proved(reply: bytes, key: bytes = KEY) -> Callable[[socket.socket], None]:
 
         def receive() -> object:
             """One frame."""
-            while not (frames := reader.feed(connection.recv(65536))):
+            while not (frames := reader.feed(connection.recv(65536) or _gone())):
                 pass
             return frames[0]
 
