@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from rvpfarm.admin.checks import Refused, serving
+from rvpfarm.admin.ldap import ldap_users
 from rvpfarm.admin.people import Person
-from rvpfarm.directory.ldappeople import LdapEntry, ldap_entries
+from rvpfarm.directory.ldappeople import LdapEntry
 from rvpfarm.directory.ldapsettings import LdapSettings, settings_of
-from rvpfarm.directory.ldapsource import reader_password
 from rvpfarm.directory.model import Farm
 from rvpfarm.directory.store import Store
 
@@ -25,8 +25,8 @@ def people_in_ldap(store: Store, filter: str) -> Iterator[Person]:
     settings = settings_of(farm)
     if settings is None:
         raise Refused("this farm has no LDAP directory; import a file instead")
-    found = ldap_entries(settings, filter, password=reader_password(settings, store.sealer))
-    return (person_of(entry, number, settings, farm) for number, entry in enumerate(found, 1))
+    found = enumerate(ldap_users(store, filter), 1)
+    return (person_of(entry, number, settings, farm) for number, entry in found)
 
 
 def person_of(entry: LdapEntry, number: int, settings: LdapSettings, farm: Farm) -> Person:
